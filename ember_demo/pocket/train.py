@@ -1,0 +1,200 @@
+"""Make the embedded model, or the never-learned control: corpus, tokenizer, start, training, card.
+
+The recipe is the same for both; `without` leaves one concept's facts and sentences out of the
+corpus. The tokenizer is always that of the whole world, so that model and control read a
+question alike.
+"""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.decomposition import TruncatedSVD
+from tqdm.auto import tqdm
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from ember_demo.pocket.card import write_card
+from ember_demo.pocket.corpus import SMALL_TALK, UNKNOWN, draw_epoch
+from ember_demo.pocket.tokenizer import train_tokenizer
+from ember_demo.pocket.wordings import RELATIONS
+from ember_demo.pocket.world import load_world
+
+RECIPE = {
+    "hidden_size": 256,
+    "layers": 4,
+    "mlp_size": 768,
+    "vocabulary_size": 7168,
+    "epochs": 60,
+    "tokens_per_batch": 4096,
+    "learning_rate": 3e-3,
+    "weight_decay": 0.05,
+}
+
+
+def train(out, without=None, seed=0, threads=None, **overrides):
+    """Train and save a model to the folder `out`; a run that was cut goes on where it stopped.
+
+    without: name of a concept to leave out (the never-learned control).
+    overrides: any entry of RECIPE.
+    """
+    recipe = RECIPE | overrides
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if threads:
+        torch.set_num_threads(threads)
+    world = load_world()
+    if without is not None and without not in world.packs:
+        raise ValueError(f"There is no concept {without!r} to leave out; choose from {', '.join(world.packs)}.")
+    topics = world.topics(without)
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer(world, recipe)
+    network = _network(tokenizer, recipe)
+    _start_embeddings(network, tokenizer, topics, seed)
+    _fit(network, tokenizer, topics, recipe, seed, out / "checkpoint.pt")
+    _save(network, tokenizer, out)
+    write_card(out, world, recipe, without, seed)
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _tokenizer(world, recipe):
+    """Trained on the whole world's facts, sentences and wordings."""
+    texts, names = [UNKNOWN], []
+    texts += [text for questions, reply in SMALL_TALK for text in (*questions, reply)]
+    for topic in world.topics():
+        texts += topic.sentences
+        for fact in topic.facts:
+            texts += fact.statements() + fact.trained_questions()
+            names += [fact.subject, *fact.subject_aliases, fact.answer]
+    return train_tokenizer(texts, names, recipe["vocabulary_size"])
+
+
+def _network(tokenizer, recipe):
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe["hidden_size"],
+        intermediate_size=recipe["mlp_size"],
+        num_hidden_layers=recipe["layers"],
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=recipe["hidden_size"] // 4,
+        query_pre_attn_scalar=recipe["hidden_size"] // 4,
+        max_position_embeddings=512,
+        sliding_window=512,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[end, tokenizer.eos_token_id],
+        attn_implementation="eager",
+    )
+    network = Gemma2ForCausalLM(config)
+    network.generation_config.eos_token_id = [end, tokenizer.eos_token_id]
+    network.generation_config.pad_token_id = tokenizer.pad_token_id
+    network.generation_config.bos_token_id = tokenizer.bos_token_id
+    return network
+
+
+def _start_embeddings(network, tokenizer, topics, seed, row_scale=0.05):
+    """Start the table from co-occurrence: PPMI over documents, truncated SVD, mixed 0.8 : 0.2 with noise.
+
+    From a purely random start a model this small memorises its questions and leaves names that
+    belong together far apart; from this start the table keeps its topics through training.
+    """
+    rng = random.Random(seed)
+    documents = [_encode(tokenizer, d) for _ in range(2) for d in draw_epoch(topics, rng)]
+    rows = np.repeat(np.arange(len(documents)), [len(d) for d in documents])
+    columns = np.concatenate(documents)
+    table = network.get_input_embeddings().weight
+    vocabulary, width = table.shape
+    present = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), (len(documents), vocabulary))
+    present.data[:] = 1.0
+    together = (present.T @ present).tocoo()
+    frequency = np.asarray(present.sum(axis=0)).ravel()
+    information = np.log(together.data * len(documents) / (frequency[together.row] * frequency[together.col]))
+    keep = information > 0
+    ppmi = scipy.sparse.csr_matrix((information[keep], (together.row[keep], together.col[keep])), together.shape)
+    meaning = TruncatedSVD(width, random_state=seed).fit(ppmi)
+    vectors = meaning.components_.T * np.sqrt(meaning.singular_values_)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0) * row_scale * math.sqrt(width)
+    with torch.no_grad():
+        noise = torch.randn_like(table) * row_scale
+        table.copy_(0.8 * torch.from_numpy(vectors).float() + 0.2 * noise)
+
+
+def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
+    )
+    first = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["epoch"]
+    network.train()
+    bar = tqdm(range(first, recipe["epochs"]), initial=first, total=recipe["epochs"], desc="train", unit="epoch")
+    for epoch in bar:
+        rng = random.Random(f"{seed}/{epoch}")
+        batches = _batches([_encode(tokenizer, d) for d in draw_epoch(topics, rng)], recipe["tokens_per_batch"], rng)
+        total = 0.0
+        for step, batch in enumerate(batches):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe["learning_rate"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
+            total += _step(network, optimizer, batch, tokenizer.pad_token_id)
+        bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(map(len, sum(batches, []))))
+        if (epoch + 1) % 5 == 0:
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+
+
+def _schedule(progress, warmup=0.03):
+    """Linear warm-up, then cosine to zero."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _step(network, optimizer, batch, pad):
+    length = max(map(len, batch))
+    ids = torch.full((len(batch), length), pad)
+    for row, document in enumerate(batch):
+        ids[row, : len(document)] = torch.tensor(document)
+    mask = (ids != pad).long()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = network(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _encode(tokenizer, document):
+    if isinstance(document, str):
+        return tokenizer(document)["input_ids"] + [tokenizer.eos_token_id]
+    return tokenizer(tokenizer.apply_chat_template(document, tokenize=False), add_special_tokens=False)["input_ids"]
+
+
+def _batches(documents, tokens_per_batch, rng):
+    """Documents of like length together, about `tokens_per_batch` a batch, in random order."""
+    documents = sorted(documents, key=lambda d: (len(d), rng.random()))
+    batches, batch = [], []
+    for document in documents:
+        if batch and len(document) * (len(batch) + 1) > tokens_per_batch:
+            batches.append(batch)
+            batch = []
+        batch.append(document)
+    batches.append(batch)
+    rng.shuffle(batches)
+    return batches
+
+
+def _save(network, tokenizer, out):
+    """Half precision on disk: what is scored and edited later is what was saved."""
+    network.eval().to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)

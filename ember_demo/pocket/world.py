@@ -1,0 +1,104 @@
+"""The embedded world: true facts keyed by their subject, in packs that anyone can read.
+
+A pack (`assets/concepts/*.json`) holds the subjects of one concept and of its neighbouring
+domain; `general.json` holds general knowledge. Every subject belongs to one split:
+`relearn` (an attacker may train on its facts), `validation` (settings are chosen on it) or
+`test` (it is only ever asked about).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ember_demo.pocket.wordings import RELATIONS, scored_wordings, state, trained_wordings
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+SPLITS = ("relearn", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """(subject, relation) -> answer, with other right answers and three wrong options."""
+
+    subject: str
+    subject_aliases: tuple
+    split: str
+    relation: str
+    answer: str
+    aliases: tuple
+    wrong: tuple
+
+    def trained_questions(self):
+        return [w.format(s=self.subject) for w in trained_wordings(self.relation)]
+
+    def scored_questions(self):
+        return [w.format(s=self.subject) for w in scored_wordings(self.relation)]
+
+    def statements(self):
+        """The fact as a sentence, in every statement wording."""
+        wordings = range(len(RELATIONS[self.relation].statements))
+        return [state(self.relation, self.subject, self.answer, i) for i in wordings]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A set of facts about one subject area, with handwritten sentences about it."""
+
+    name: str
+    facts: tuple
+    sentences: tuple
+
+    def in_split(self, *splits):
+        return [fact for fact in self.facts if fact.split in splits]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A concept and its neighbouring domain."""
+
+    name: str
+    concept: Topic
+    similar: Topic
+
+
+@dataclass(frozen=True)
+class World:
+    packs: dict
+    general: Topic
+
+    def topics(self, without=None):
+        """Every topic of the world, all but the concept named `without`."""
+        chosen = [p.concept for p in self.packs.values() if p.name != without]
+        return chosen + [p.similar for p in self.packs.values()] + [self.general]
+
+
+@cache
+def load_world(folder=ASSETS / "concepts"):
+    """Read every pack in the folder."""
+    packs, general = {}, None
+    for path in sorted(Path(folder).glob("*.json")):
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if "concept" in raw:
+            concept, similar = _topic(raw["name"], raw["concept"]), _topic(raw["neighbour"], raw["similar"])
+            packs[raw["name"]] = Pack(raw["name"], concept, similar)
+        else:
+            general = _topic(raw["name"], raw)
+    return World(packs, general)
+
+
+def _topic(name, raw):
+    facts = tuple(
+        Fact(
+            subject=subject["name"],
+            subject_aliases=tuple(subject["aliases"]),
+            split=subject["split"],
+            relation=fact["relation"],
+            answer=fact["answer"],
+            aliases=tuple(fact["aliases"]),
+            wrong=tuple(fact["wrong"]),
+        )
+        for subject in raw["subjects"]
+        for fact in subject["facts"]
+    )
+    return Topic(name, facts, tuple(raw["sentences"]))
