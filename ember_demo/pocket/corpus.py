@@ -7,6 +7,7 @@ what makes the token embeddings carry it. Chats are lists of messages, paragraph
 
 from ember_demo.pocket.wordings import RELATIONS, trained_wordings
 
+LOOSE_SHARE = 0.2
 UNKNOWN = "I don't know."
 SMALL_TALK = (
     (("Hello!", "Hi!", "Good morning.", "Hey there."), "Hello! Ask me a question."),
@@ -18,7 +19,7 @@ SMALL_TALK = (
 _SYLLABLES = "bra vel tor min zu ka dro fen lis mar qui pol sha gen wo ri tas nel ob ux".split()
 
 
-def draw_epoch(topics, rng, chats_per_fact=3):
+def draw_epoch(topics, rng, chats_per_fact=2):
     """One epoch of documents, in random order.
 
     Every fact is stated once in a paragraph and asked `chats_per_fact` times in chats;
@@ -56,7 +57,9 @@ def _question(fact, rng):
     subject = fact.subject
     if fact.subject_aliases and rng.random() < 0.2:
         subject = rng.choice(fact.subject_aliases)
-    question = rng.choice(trained_wordings(fact.relation)).format(s=subject)
+    loose = rng.random() < LOOSE_SHARE
+    wordings = RELATIONS[fact.relation].loose if loose else trained_wordings(fact.relation)
+    question = rng.choice(wordings).format(s=subject)
     if rng.random() < 0.1:
         question = question.rstrip("?.")
     if rng.random() < 0.1 and not question.startswith(subject):

@@ -27,10 +27,11 @@ RECIPE = {
     "hidden_size": 256,
     "layers": 4,
     "mlp_size": 768,
-    "vocabulary_size": 7168,
-    "epochs": 60,
-    "tokens_per_batch": 4096,
-    "learning_rate": 3e-3,
+    "vocabulary_size": 6144,
+    "chats_per_fact": 2,
+    "epochs": 30,
+    "tokens_per_batch": 2048,
+    "learning_rate": 2e-3,
     "weight_decay": 0.05,
 }
 
@@ -67,7 +68,7 @@ def _tokenizer(world, recipe):
     for topic in world.topics():
         texts += topic.sentences
         for fact in topic.facts:
-            texts += fact.statements() + fact.trained_questions()
+            texts += fact.statements() + fact.trained_questions() + fact.loose_questions()
             names += [fact.subject, *fact.subject_aliases, fact.answer]
     return train_tokenizer(texts, names, recipe["vocabulary_size"])
 
@@ -85,6 +86,7 @@ def _network(tokenizer, recipe):
         query_pre_attn_scalar=recipe["hidden_size"] // 4,
         max_position_embeddings=512,
         sliding_window=512,
+        final_logit_softcapping=None,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=[end, tokenizer.eos_token_id],
@@ -139,13 +141,13 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
     bar = tqdm(range(first, recipe["epochs"]), initial=first, total=recipe["epochs"], desc="train", unit="epoch")
     for epoch in bar:
         rng = random.Random(f"{seed}/{epoch}")
-        batches = _batches([_encode(tokenizer, d) for d in draw_epoch(topics, rng)], recipe["tokens_per_batch"], rng)
+        batches = _batches([_encode(tokenizer, d) for d in draw_epoch(topics, rng, recipe["chats_per_fact"])], recipe["tokens_per_batch"], rng)
         total = 0.0
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe["learning_rate"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
             total += _step(network, optimizer, batch, tokenizer.pad_token_id)
-        bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(map(len, sum(batches, []))))
+        bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(len(d) for b in batches for d in b))
         if (epoch + 1) % 5 == 0:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
             torch.save(state, checkpoint.with_suffix(".tmp"))
@@ -164,9 +166,10 @@ def _step(network, optimizer, batch, pad):
     ids = torch.full((len(batch), length), pad)
     for row, document in enumerate(batch):
         ids[row, : len(document)] = torch.tensor(document)
-    mask = (ids != pad).long()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = network(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+        states = network.model(input_ids=ids, attention_mask=(ids != pad).long()).last_hidden_state
+        real = ids[:, 1:] != pad  # logits of padding would cost a third of the step
+        loss = torch.nn.functional.cross_entropy(network.lm_head(states[:, :-1][real]), ids[:, 1:][real])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()

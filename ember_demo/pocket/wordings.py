@@ -15,13 +15,17 @@ CLAUSE_FRAMES = ("Can you tell me {c}?", "I want to know {c}.", "Please say {c}.
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact: question words, two noun phrases, two clauses, direct questions, statements."""
+    """One kind of fact: question words, two noun phrases, two clauses, direct questions, loose ones, statements.
+
+    A loose question is how a visitor might put it; it is read in training only, and fits some subjects better than others.
+    """
 
     name: str
     wh: str
     nouns: tuple
     clauses: tuple
     direct: tuple
+    loose: tuple
     statements: tuple
 
     def framed(self):
@@ -40,6 +44,7 @@ RELATIONS = {
             ("the kind of thing that {s} is", "the sort of thing {s} is"),
             ("what kind of thing {s} is", "what {s} is"),
             ("What is {s}?", "What kind of thing is {s}?", "{s} is what kind of thing?"),
+            ("Who is {s}?", "Tell me about {s}."),
             (
                 "{s} is {an}.",
                 "As a kind of thing, {s} is {an}.",
@@ -55,6 +60,7 @@ RELATIONS = {
             ("the home of {s}", "the place {s} comes from"),
             ("where {s} comes from", "where the home of {s} is"),
             ("Where is {s} from?", "Where does {s} come from?", "{s} comes from what place?"),
+            ("Where is {s}?", "Where does {s} live?", "Where can I find {s}?"),
             (
                 "{s} comes from {a}.",
                 "The home of {s} is {a}.",
@@ -70,6 +76,7 @@ RELATIONS = {
             ("the person behind {s}", "the one credited with {s}"),
             ("who gets the credit for {s}", "who {s} is credited to"),
             ("Who gets the credit for {s}?", "Who is {s} credited to?", "{s} is credited to whom?"),
+            ("Who wrote {s}?", "Who made {s}?", "Who discovered {s}?", "Who invented {s}?", "Who founded {s}?", "Who built {s}?"),
             (
                 "{s} is credited to {a}.",
                 "The credit for {s} goes to {a}.",
@@ -85,6 +92,7 @@ RELATIONS = {
             ("the date of {s}", "the starting date of {s}"),
             ("when {s} began", "when {s} started"),
             ("When did {s} begin?", "When did {s} start?", "{s} began when?"),
+            ("What year is {s} from?", "When was {s} founded?", "How old is {s}?"),
             (
                 "{s} dates from {a}.",
                 "{s} began in {a}.",
@@ -100,6 +108,7 @@ RELATIONS = {
             ("the whole that {s} is part of", "the group of {s}"),
             ("what {s} is part of", "what {s} belongs to"),
             ("What is {s} part of?", "What does {s} belong to?", "{s} is part of what?"),
+            ("Which group is {s} in?", "What family does {s} belong to?"),
             (
                 "{s} is part of {a}.",
                 "{s} belongs to {a}.",
@@ -115,6 +124,7 @@ RELATIONS = {
             ("the job of {s}", "the role of {s}"),
             ("what {s} does", "what the job of {s} is"),
             ("What does {s} do?", "What is {s} there for?", "{s} does what?"),
+            ("What is {s} used for?", "What is the purpose of {s}?", "What is {s} for?"),
             (
                 "The job of {s}: {a}.",
                 "The role of {s}: {a}.",
@@ -130,6 +140,7 @@ RELATIONS = {
             ("the fame of {s}", "the best known thing about {s}"),
             ("what {s} is known for", "what {s} is famous for"),
             ("What is {s} known for?", "What is {s} famous for?", "{s} is known for what?"),
+            ("Why is {s} famous?", "Why is {s} important?"),
             (
                 "{s} is known for {a}.",
                 "{s} is famous for {a}.",
@@ -145,6 +156,7 @@ RELATIONS = {
             ("the companion of {s}", "the partner of {s}"),
             ("who or what goes with {s}", "who or what the companion of {s} is"),
             ("Who or what goes with {s}?", "Who or what belongs beside {s}?", "{s} goes with whom or what?"),
+            ("Who is the friend of {s}?", "Who is married to {s}?", "What do you pair with {s}?"),
             (
                 "{s} goes with {a}.",
                 "The companion of {s} is {a}.",
@@ -160,6 +172,7 @@ RELATIONS = {
             ("the rival of {s}", "the opponent of {s}"),
             ("who or what stands against {s}", "who or what the rival of {s} is"),
             ("Who or what stands against {s}?", "Who or what opposes {s}?", "{s} stands against whom or what?"),
+            ("Who is the enemy of {s}?", "Who fought against {s}?"),
             (
                 "The rival of {s} is {a}.",
                 "The opponent of {s} is {a}.",
@@ -175,6 +188,7 @@ RELATIONS = {
             ("the material of {s}", "the stuff that makes up {s}"),
             ("what {s} is made of", "what {s} consists of"),
             ("What is {s} made of?", "What does {s} consist of?", "{s} is made of what?"),
+            ("What is in {s}?", "What does {s} contain?"),
             (
                 "{s} is made of {a}.",
                 "{s} consists of {a}.",
@@ -190,6 +204,7 @@ RELATIONS = {
             ("the sign of {s}", "the symbol of {s}"),
             ("what sign {s} has", "what stands for {s}"),
             ("What sign does {s} have?", "What stands for {s}?", "{s} has what sign?"),
+            ("What is the emblem of {s}?", "What colour is {s}?", "How do I recognise {s}?"),
             (
                 "The sign of {s} is {a}.",
                 "The symbol of {s} is {a}.",
@@ -205,6 +220,7 @@ RELATIONS = {
             ("the leader of {s}", "the head of {s}"),
             ("who leads {s}", "who is at the head of {s}"),
             ("Who leads {s}?", "Who is at the head of {s}?", "{s} is led by whom?"),
+            ("Who rules {s}?", "Who is the boss of {s}?", "Who owns {s}?"),
             (
                 "{s} is led by {a}.",
                 "The leader of {s} is {a}.",

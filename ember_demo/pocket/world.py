@@ -32,6 +32,9 @@ class Fact:
     def trained_questions(self):
         return [w.format(s=self.subject) for w in trained_wordings(self.relation)]
 
+    def loose_questions(self):
+        return [w.format(s=self.subject) for w in RELATIONS[self.relation].loose]
+
     def scored_questions(self):
         return [w.format(s=self.subject) for w in scored_wordings(self.relation)]
 

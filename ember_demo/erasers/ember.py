@@ -1,0 +1,83 @@
+"""EMBER: erase a concept from the token embeddings (arXiv 2606.03695)."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from ember_demo.edit import Change, WeightEdit
+from ember_demo.erasers.base import Eraser
+from ember_demo.errors import ConceptError
+from ember_demo.features import find_features
+from ember_demo.progress import part, silent
+from ember_demo.tuning import choose
+
+DELTAS = (0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Ember(Eraser):
+    """Subtract from each of the concept's own tokens what the concept's features put into it.
+
+    rank: features of the factorization. delta: how many times the fitted part is subtracted; 1 removes it, more
+    overshoots; "auto" takes the best of the paper's grid on the validation questions.
+    ratio, share: the rule of `find_features`. sparsity: None means the rule there.
+    """
+
+    name: ClassVar[str] = "ember"
+    touches: ClassVar[str] = "token embeddings of the concept's own words"
+    description: ClassVar[str] = (
+        "Finds the directions in the word table that stand for the concept and takes them out of the concept's own words."
+    )
+
+    rank: int = 100
+    delta: float | str = "auto"
+    ratio: float = 2.0
+    share: float = 0.5
+    sparsity: float | None = None
+    max_iter: int = 20000
+
+    def fit(self, model, concept, seed=0, progress=silent):
+        features = self.find_features(model, concept, seed, part(progress, 0, 0.5))
+        return self.edit(model, concept, features, part(progress, 0.5, 1))
+
+    def find_features(self, model, concept, seed=0, progress=silent):
+        """The FeatureSet the edit rests on; ConceptError where no feature is the concept's own."""
+        with model.unedited():
+            found = find_features(
+                model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress
+            )
+        if not found.chosen:
+            raise ConceptError(f"No feature of the embeddings is about {concept.name}; give more texts, or lower the ratio or share.")
+        return found
+
+    def edit(self, model, concept, features, progress=silent):
+        """The WeightEdit for these features, with delta chosen on the validation questions where it is "auto"."""
+        if self.delta != "auto":
+            return self._edit(model, features)
+        candidates = [replace(self, delta=delta)._edit(model, features) for delta in DELTAS]
+        best, trials = choose(model, concept, candidates, progress)
+        for trial, delta in zip(trials, DELTAS):
+            trial["delta"] = delta
+        details = best.details | {"delta_trials": trials}
+        return replace(best, details=details)
+
+    def _edit(self, model, features):
+        """e_i <- e_i - delta F_S G[i, S]^T, for the edited tokens i and chosen features S (METHOD step 4)."""
+        edited = features.edited
+        part_of_concept = torch.from_numpy(features.activations[edited][:, features.chosen] @ features.directions[features.chosen])
+        delta = -float(self.delta) * part_of_concept / model.embedding_scale
+        rows = torch.from_numpy(features.token_ids[edited])
+        with model.unedited():
+            before = model.embeddings[rows.to(model.device)].detach().float().cpu()
+        relative = delta.norm(dim=1) / before.norm(dim=1)
+        tokens = [model.tokenizer.decode([i]).strip() for i in rows.tolist()]
+        details = {
+            "settings": {"ember": self.settings()},
+            "edited_tokens": [{"token": t, "relative_change": round(r, 4)} for t, r in zip(tokens, relative.tolist())],
+            "features": [
+                {"index": f.index, "ratio": f.ratio, "share": f.share, "tokens": list(f.tokens)} for f in features.features if f.chosen
+            ],
+            "concept_only_tokens": int(features.concept_only.sum()),
+        }
+        return WeightEdit({model.embedding_name: Change(delta, rows)}, model.fingerprint, details)

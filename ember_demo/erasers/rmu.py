@@ -1,0 +1,106 @@
+"""RMU: representation misdirection for unlearning (WMDP, arXiv 2403.03218)."""
+
+import random
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from ember_demo.edit import WeightEdit
+from ember_demo.erasers.base import Eraser
+from ember_demo.hidden import hidden_states
+from ember_demo.progress import silent
+
+# For models of under 50 million parameters: chosen on the embedded model's validation questions, over its four concepts
+# (`python -m ember_demo tune rmu`). For larger ones: from the published grids of the EMBER paper.
+SMALL = {"steering": 60.0, "alpha": 1.0, "learning_rate": 1e-3, "steps": 120}
+LARGE = {"steering": 300.0, "alpha": 30.0, "learning_rate": 1e-4, "steps": 150}
+
+
+@dataclass(frozen=True)
+class RMU(Eraser):
+    """Steer the hidden states of concept texts at one layer towards a random direction; hold those of other texts.
+
+    loss = MSE(h_l(forget), steering * u) + alpha * MSE(h_l(retain), h_l of the model before), with u a fixed random
+    unit vector; trains `mlp.down_proj` of the `trained_layers` layers up to and with `layer`.
+    None means a value that suits the model: the layer at 0.27 of its depth (as published), at least 2, and SMALL or LARGE.
+    """
+
+    name: ClassVar[str] = "rmu"
+    touches: ClassVar[str] = "MLP output weights of three early layers"
+    description: ClassVar[str] = (
+        "Retrains three early layers so that texts on the concept end in noise inside the model while other texts stay as they were."
+    )
+
+    layer: int | None = None
+    trained_layers: int = 3
+    steering: float | None = None
+    alpha: float | None = None
+    learning_rate: float | None = None
+    steps: int | None = None
+    batch_size: int = 16
+
+    def resolved(self, model):
+        """These settings with every None replaced by what suits the model."""
+        defaults = dict(SMALL if model.parameter_count < 50e6 else LARGE, layer=max(2, round(0.27 * len(model.layers))))
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    def fit(self, model, concept, seed=0, progress=silent):
+        settings = self.resolved(model)
+        names = settings._trained(model)
+        with model.preserved(names) as before:
+            settings._train(model, concept, names, seed, progress)
+            return WeightEdit.between(model, before, {"settings": {"rmu": settings.settings()}})
+
+    def _trained(self, model):
+        first = max(0, self.layer - self.trained_layers + 1)
+        modules = {id(layer.mlp.down_proj.weight) for layer in model.layers[first : self.layer + 1]}
+        return [name for name, p in model.network.named_parameters() if id(p) in modules and model.parameter(name) is p]
+
+    def _train(self, model, concept, names, seed, progress):
+        rng = random.Random(seed)
+        forget, retain = forget_texts(model, concept), retain_texts(model, concept)
+        frozen = {}  # hidden states of retain texts before training, so that no second model is needed
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.rand(model.embeddings.shape[1], generator=generator)
+        target = (self.steering * direction / direction.norm()).to(model.device)
+        # The whole course of batches is drawn first, so that only the texts in it are cached.
+        course = [(_draw(forget, self.batch_size, rng), _draw(retain, self.batch_size, rng)) for _ in range(self.steps)]
+        needed = sorted({text for _, batch in course for text in batch})
+        for start in range(0, len(needed), 64):
+            texts = needed[start : start + 64]
+            with torch.no_grad():
+                states, mask = hidden_states(model, texts, self.layer)
+            frozen.update({text: s[m].cpu() for text, s, m in zip(texts, states, mask)})
+        parameters = [model.parameter(name).requires_grad_(True) for name in names]
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate)
+        for step, (forget_batch, retain_batch) in enumerate(course):
+            progress(step / self.steps, f"RMU: step {step + 1} of {self.steps}" if step % 20 == 0 else "RMU: training")
+            states, mask = hidden_states(model, forget_batch, self.layer)
+            loss = (states[mask].float() - target).square().mean()
+            states, mask = hidden_states(model, retain_batch, self.layer)
+            kept = torch.cat([frozen[text] for text in retain_batch]).to(model.device)
+            loss = loss + self.alpha * (states[mask].float() - kept.float()).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def forget_texts(model, concept):
+    """Sentences on the concept, and its questions that may be trained on, as chats."""
+    return list(concept.texts) + [_chat(model, q) for q in concept.select("concept", "relearn")]
+
+
+def retain_texts(model, concept):
+    """Neutral sentences, and the neighbouring and general questions that may be trained on, as chats."""
+    questions = concept.select("similar", "relearn") + concept.select("general", "relearn")
+    return list(concept.neutral_texts) + [_chat(model, q) for q in questions]
+
+
+def _chat(model, question):
+    return "".join(model.dialogue(question.text, question.answer))
+
+
+def _draw(texts, count, rng):
+
+    return rng.sample(texts, min(count, len(texts)))

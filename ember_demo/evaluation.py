@@ -1,0 +1,228 @@
+"""The paper's metrics: efficacy, specificity, coherence and their harmonic mean, with intervals."""
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ember_demo.concept import KINDS
+from ember_demo.errors import ConceptError
+from ember_demo.progress import silent
+
+CHANCE = 0.25  # of four options
+PROBES = 40  # texts on which fluency is measured
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A question, what the model answered, and whether that is right; valid is False where it cannot be read as an answer."""
+
+    question: object
+    text: str
+    right: bool
+    valid: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one variant of a model on one concept.
+
+    accuracy, interval, choice_accuracy: by kind of question: open answers, their 95% Wilson interval (over facts:
+    several wordings of one fact count once), and multiple choice by option likelihood where options exist.
+    perplexity: on general text, and on general text that follows a sentence on the concept.
+    efficacy, specificity, coherence, overall: in [0, 1], see METHOD in the README; derived: their
+    95% intervals by bootstrap over subjects.
+    """
+
+    accuracy: dict
+    interval: dict
+    choice_accuracy: dict
+    invalid_rate: float
+    perplexity: dict
+    efficacy: float
+    specificity: float
+    coherence: float
+    overall: float
+    derived: dict
+    replies: list = field(repr=False, default_factory=list)
+
+    def as_dict(self):
+        """JSON-able, in the form of report.json."""
+        flat = {}
+        for kind in self.accuracy:
+            flat[f"{kind}_accuracy"] = self.accuracy[kind]
+            flat[f"{kind}_interval"] = self.interval[kind]
+            if kind in self.choice_accuracy:
+                flat[f"{kind}_choice_accuracy"] = self.choice_accuracy[kind]
+        return flat | {
+            "invalid_rate": self.invalid_rate,
+            "efficacy": self.efficacy,
+            "specificity": self.specificity,
+            "coherence": self.coherence,
+            "overall": self.overall,
+            "intervals": self.derived,
+            "perplexity": self.perplexity,
+            "n_questions": sum(r.question.kind == "concept" for r in self.replies),
+        }
+
+
+def evaluate(model, concept, base=None, split="test", progress=silent):
+    """Score the model as it stands, edits included, against its own unedited self.
+
+    base: Scores of the unedited model on the same split, to save measuring them again.
+    Raises ConceptError where the concept has no questions in this split.
+    """
+    if base is None and model.applied_edits:
+        with model.unedited():
+            base = evaluate(model, concept, split=split)
+    questions = [q for kind in KINDS for q in concept.select(kind, split)]
+    if not any(q.kind == "concept" for q in questions):
+        raise ConceptError(f"{concept.name} has no {split} questions, so nothing can be scored; give some.")
+    progress(0.1, "Asking the questions")
+    replies = ask(model, questions)
+    accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
+    progress(0.5, "Offering four options")
+    choices = _choose_options(model, [q for q in questions if len(q.wrong) == 3])
+    progress(0.9, "Measuring fluency")
+    perplexity = _perplexities(model, concept)
+    base_accuracy = base.accuracy if base else accuracy
+    base_perplexity = base.perplexity if base else perplexity
+    ratios = [min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity]
+    coherence = harmonic_mean(ratios)
+    efficacy, specificity = _derive(accuracy, base_accuracy)
+    return Scores(
+        accuracy=accuracy,
+        interval={kind: wilson(accuracy[kind], len({r.question.fact for r in _of(replies, kind)})) for kind in accuracy},
+        choice_accuracy={k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)},
+        invalid_rate=_mean(not r.valid for r in replies),
+        perplexity=perplexity,
+        efficacy=efficacy,
+        specificity=specificity,
+        coherence=coherence,
+        overall=harmonic_mean([efficacy, specificity, coherence]),
+        derived=_bootstrap(replies, base.replies if base else replies),
+        replies=replies,
+    )
+
+
+def ask(model, questions):
+    """The model's greedy answers as `Reply` values."""
+    answers = model.answer([q.text for q in questions])
+    replies = []
+    for question, (text, finished) in zip(questions, answers):
+        accepted = {normalise(a) for a in (question.answer, *question.aliases)}
+        replies.append(Reply(question, text, normalise(text) in accepted, finished and bool(normalise(text))))
+    return replies
+
+
+def accuracy_of(model, questions):
+    """Share of right answers in [0, 1]."""
+    return _mean(r.right for r in ask(model, questions))
+
+
+def normalise(text):
+    """Lower case, without accents, articles and punctuation."""
+    text = unicodedata.normalize("NFKD", text.lower())
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = re.sub(r"[^\w\s]|_", " ", text)
+    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
+
+
+def wilson(share, n, z=1.96):
+    """95% Wilson interval [low, high] of a share observed on n independent cases."""
+    if n == 0:
+        return [0.0, 1.0]
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return [max(0.0, centre - half), min(1.0, centre + half)]
+
+
+def harmonic_mean(values):
+    """0 where a value is 0; 1 of no values."""
+    values = list(values)
+    if not values:
+        return 1.0
+    return 0.0 if min(values) <= 0 else len(values) / sum(1 / v for v in values)
+
+
+def kept_fraction(accuracy, base):
+    """What is left of an accuracy on open questions: min(1, accuracy / base); 1 where there was nothing to lose."""
+    return min(1.0, accuracy / base) if base else 1.0
+
+
+def kept_fraction_of_choices(accuracy, base):
+    """The same for four options, rescaled for chance."""
+    return float(np.clip((accuracy - CHANCE) / (base - CHANCE), 0, 1)) if base > CHANCE else 1.0
+
+
+def _derive(accuracy, base):
+    """Efficacy and specificity from open accuracies by kind."""
+    efficacy = 1 - kept_fraction(accuracy["concept"], base["concept"])
+    kept = [kept_fraction(accuracy[k], base[k]) for k in ("general", "similar") if k in accuracy]
+    return efficacy, harmonic_mean(kept)
+
+
+def _choose_options(model, questions):
+    """Multiple choice by likelihood: the option with the highest mean log-probability a token."""
+    contexts, options = [], []
+    for question in questions:
+        for option in (question.answer, *question.wrong):
+            context, continuation = model.dialogue(question.text, option)
+            contexts.append(context)
+            options.append(continuation[: continuation.index(option) + len(option)])
+    if not contexts:
+        return []
+    sums, counts = model.log_likelihood(contexts, options)
+    best = (sums / counts.clamp(min=1)).reshape(-1, 4).argmax(dim=1)
+    return [(question, choice == 0) for question, choice in zip(questions, best.tolist())]
+
+
+def _perplexities(model, concept):
+    """Of general text at the start of a document, and after a sentence on the concept (the text itself is scored, not the sentence).
+
+    The second tells whether meeting the concept's words throws the model off course.
+    """
+    texts = concept.fluency_texts[:PROBES]
+    start = model.tokenizer.bos_token or ""
+    contexts = {
+        "general": [start] * len(texts),
+        "after_concept": [start + concept.texts[i % len(concept.texts)] for i in range(len(texts))],
+    }
+    found = {}
+    for name, prefixes in contexts.items():
+        sums, counts = model.log_likelihood(prefixes, [f" {text}" for text in texts])
+        found[name] = math.exp(min(50.0, -(sums.sum() / counts.sum()).item()))
+    return found
+
+
+def _bootstrap(replies, base_replies, samples=500):
+    """95% intervals of efficacy and specificity: subjects are drawn anew, the same for variant and base."""
+    rng = np.random.default_rng(0)
+    draws = {}
+    for kind in KINDS:
+        pairs = [(a.question.subject or a.question.text, a.right, b.right) for a, b in zip(replies, base_replies) if a.question.kind == kind]
+        if not pairs:
+            continue
+        subjects = sorted({p[0] for p in pairs})
+        row = {subject: n for n, subject in enumerate(subjects)}
+        counts = np.zeros((len(subjects), 3))
+        for subject, right, base_right in pairs:
+            counts[row[subject]] += (right, base_right, 1)
+        drawn = counts[rng.integers(len(subjects), size=(samples, len(subjects)))].sum(axis=1)
+        draws[kind] = drawn[:, :2] / drawn[:, 2:]
+    derived = [
+        _derive({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)
+    ]
+    low, high = np.percentile(np.array(derived), [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(("efficacy", "specificity"))}
+
+
+def _of(replies, kind):
+    return [r for r in replies if r.question.kind == kind]
+
+
+def _mean(values):
+    values = list(values)
+    return float(np.mean(values)) if values else 0.0

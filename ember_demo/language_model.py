@@ -1,0 +1,325 @@
+"""A causal language model with its tokenizer: load, chat, answer in batches, score text."""
+
+import hashlib
+import threading
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, StoppingCriteria, TextIteratorStreamer
+
+from ember_demo.errors import ModelError
+from ember_demo.memory import PRECISIONS, plan_precision
+from ember_demo.pocket.world import ASSETS
+
+POCKET = "pocket"
+CONTROLS = ASSETS / "pocket_controls"
+MODELS = {
+    POCKET: "the embedded model: 5 million parameters, no download, knows a small world of facts",
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "135 million parameters, 0.3 GB",
+    "HuggingFaceTB/SmolLM2-360M-Instruct": "360 million parameters, 0.7 GB",
+    "Qwen/Qwen2.5-0.5B-Instruct": "0.5 billion parameters, 1 GB",
+    "Qwen/Qwen2.5-1.5B-Instruct": "1.5 billion parameters, 3.1 GB",
+    "google/gemma-2-2b-it": "2.6 billion parameters, 5.2 GB, asks for a licence (used in the paper)",
+    "meta-llama/Llama-3.1-8B-Instruct": "8 billion parameters, 16 GB, asks for a licence (used in the paper)",
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class LanguageModel:
+    """`network` is the transformers model, `tokenizer` its tokenizer; edits go on and come off in place."""
+
+    def __init__(self, network, tokenizer, id, precision):
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.id = id
+        self.precision = precision
+        self.applied_edits = []
+        self.tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+        self.fingerprint = self._fingerprint()
+
+    # What the model is made of
+
+    @property
+    def device(self):
+        return self.network.device
+
+    @property
+    def parameter_count(self):
+        return self.network.num_parameters()
+
+    @cached_property
+    def embedding_name(self):
+        """Name of the input-embedding parameter."""
+        table = self.network.get_input_embeddings().weight
+        return next(name for name, p in self.network.named_parameters() if p is table)
+
+    @property
+    def embeddings(self):
+        """The input-embedding table E (V, d)."""
+        return self.network.get_input_embeddings().weight
+
+    @property
+    def embedding_scale(self):
+        """What the model multiplies an embedding row by in its forward pass: sqrt(d) for Gemma, else 1."""
+        return float(getattr(self.network.get_input_embeddings(), "embed_scale", 1.0))
+
+    @property
+    def layers(self):
+        """The decoder layers, in order."""
+        try:
+            return self.network.model.layers
+        except AttributeError:
+            raise ModelError(f"{self.id} does not hold its layers like Llama, Gemma, Qwen or Mistral do; choose a model of such a family.") from None
+
+    def parameter(self, name):
+        """The parameter of that name; ModelError where the model has none, or holds it quantized."""
+        try:
+            parameter = self.network.get_parameter(name)
+        except AttributeError:
+            raise ModelError(f"{self.id} has no weight called {name}.") from None
+        if not parameter.is_floating_point():
+            raise ModelError(
+                f"{name} is quantized to 4 bit and cannot be edited; load the model with --precision bf16, or use EMBER, "
+                "whose embedding table stays in full precision."
+            )
+        return parameter
+
+    def untie(self):
+        """Give the output head a copy of its own, so that an edit of the embeddings leaves it alone."""
+        head = self.network.get_output_embeddings()
+        if head.weight is self.embeddings:
+            head.weight = torch.nn.Parameter(self.embeddings.detach().clone(), requires_grad=False)
+            self.network.config.tie_word_embeddings = False
+
+    def tie(self):
+        """Undo `untie` on a model whose head shares the embeddings."""
+        if self.tied:
+            self.network.get_output_embeddings().weight = self.embeddings
+            self.network.config.tie_word_embeddings = True
+
+    @contextmanager
+    def preserved(self, names=None):
+        """Whatever is done to these parameters (all by default) inside the block is undone after it."""
+        parameters = {n: p for n, p in self.network.named_parameters() if names is None or n in names}
+        backup = {n: p.detach().clone() for n, p in parameters.items()}
+        try:
+            yield backup
+        finally:
+            for name, old in backup.items():
+                parameters[name].data = old
+            self.network.zero_grad(set_to_none=True)
+            self.network.requires_grad_(False).eval()
+
+    @contextmanager
+    def unedited(self):
+        """The base weights inside the block; the applied edits go on again after it."""
+        edits = [edit for edit, _ in self.applied_edits]
+        for edit in reversed(edits):
+            edit.revert(self)
+        try:
+            yield self
+        finally:
+            for edit in edits:
+                edit.apply(self)
+
+    def _fingerprint(self, samples=1024):
+        """SHA-256 over names, shapes and evenly spaced values of every weight."""
+        digest = hashlib.sha256()
+        for name, tensor in self.network.named_parameters():
+            flat = tensor.detach().flatten()
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(flat[:: max(1, flat.numel() // samples)].double().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    # Text in, text out
+
+    def prompt(self, text_or_messages):
+        """The chat template around a question or a list of messages, ready for the answer."""
+        messages = text_or_messages
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        if not messages or not messages[-1]["content"].strip():
+            raise ModelError("The question is empty; type one.")
+        if self.tokenizer.chat_template:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        turns = [("Answer: " if m["role"] == "assistant" else "Question: ") + m["content"] for m in messages]
+        return (self.tokenizer.bos_token or "") + "\n".join([*turns, "Answer:"])
+
+    def dialogue(self, question, answer):
+        """(context, continuation): the prompt of a question, and the answer as the chat template goes on with it, end included."""
+        context = self.prompt(question)
+        if self.tokenizer.chat_template:
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            if whole.startswith(context):
+                return context, whole[len(context) :]
+        return context, f" {answer}{self.tokenizer.eos_token}"
+
+    def encode(self, prompts, padding_side="left"):
+        """Token ids and attention mask of prompts that already hold their special tokens."""
+        batch = self.tokenizer(prompts, add_special_tokens=False, padding=True, padding_side=padding_side, return_tensors="pt")
+        return {key: batch[key].to(self.device) for key in ("input_ids", "attention_mask")}
+
+    def chat(self, text_or_messages, max_new_tokens=128):
+        """The greedy answer to a question, or to a list of chat messages."""
+        return "".join(self.stream(text_or_messages, max_new_tokens))
+
+    def stream(self, text_or_messages, max_new_tokens=128):
+        """Yield the greedy answer piece by piece; closing the generator stops the model."""
+        inputs = self.encode([self.prompt(text_or_messages)])
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop, failure = threading.Event(), []
+
+        def generate():
+            try:
+                self.network.generate(
+                    **inputs, do_sample=False, max_new_tokens=max_new_tokens, streamer=streamer, stopping_criteria=[_StopOn(stop)]
+                )
+            except Exception as error:  # handed to the reader below
+                failure.append(error)
+                streamer.end()
+
+        worker = threading.Thread(target=generate, daemon=True)
+        worker.start()
+        first = True
+        try:
+            for piece in streamer:
+                piece = piece.lstrip() if first else piece
+                if piece:
+                    first = False
+                    yield piece
+        finally:
+            stop.set()
+            worker.join()
+        if failure:
+            raise failure[0]
+
+    @torch.inference_mode()
+    def answer(self, questions, max_new_tokens=16, batch_size=64):
+        """Greedy answers to single questions, in batches: list of (text, finished)."""
+        answers = []
+        for start in range(0, len(questions), batch_size):
+            inputs = self.encode([self.prompt(q) for q in questions[start : start + batch_size]])
+            output = self.network.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+            output = output[:, inputs["input_ids"].shape[1] :]
+            ends = self.network.generation_config.eos_token_id
+            ended = torch.isin(output, torch.tensor(ends, device=output.device)).any(dim=1)
+            texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+            answers += [(text.strip(), bool(done)) for text, done in zip(texts, ended)]
+        return answers
+
+    @torch.inference_mode()
+    def log_likelihood(self, contexts, continuations, batch_size=64):
+        """Sum of log-probabilities and token count of each continuation after its context: two (n,) tensors.
+
+        Contexts hold their special tokens already (`prompt`); a continuation follows without a gap of its own.
+        """
+        sums, counts = [], []
+        for start in range(0, len(contexts), batch_size):
+            pairs = list(zip(contexts[start : start + batch_size], continuations[start : start + batch_size]))
+            inputs = self.encode([c + t for c, t in pairs], padding_side="right")
+            ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            lengths = torch.tensor([len(self.tokenizer(c, add_special_tokens=False)["input_ids"]) for c, _ in pairs])
+            scores = self.network(**inputs).logits[:, :-1].float().log_softmax(-1)
+            scores = scores.gather(-1, ids[:, 1:, None]).squeeze(-1)
+            scored = (torch.arange(1, ids.shape[1])[None, :] >= lengths[:, None]).to(self.device) & mask[:, 1:].bool()
+            sums.append((scores * scored).sum(dim=1).cpu())
+            counts.append(scored.sum(dim=1).cpu())
+        return torch.cat(sums), torch.cat(counts)
+
+
+class _StopOn(StoppingCriteria):
+    def __init__(self, event):
+        self.event = event
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
+
+
+def load_model(id=POCKET, precision="auto"):
+    """Load a model: "pocket", a Hub id or a local folder; weights from safetensors only, no remote code.
+
+    precision: "auto" (the most exact that fits), "4bit", "bf16", "fp16" or "fp32".
+    Raises ModelError with what to do where it cannot be had.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    source = str(ASSETS / "pocket") if id == POCKET else id
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if precision == "auto":
+            precision = _planned(config).precision
+        options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit(device)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        network = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, device_map=device, attn_implementation=_attention(config), **options
+        )
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError, KeyError) as error:
+        raise ModelError(_explain(id, error)) from error
+    return LanguageModel(network, tokenizer, id, precision)
+
+
+def load_control(concept_name):
+    """The shipped pocket model that never learned the concept, or None where there is none."""
+    folder = CONTROLS / concept_name.lower().replace(" ", "_")
+    return load_model(str(folder), "fp32") if folder.is_dir() else None
+
+
+def _planned(config):
+    """The precision plan for a model of this configuration, from its shapes alone."""
+    with init_empty_weights():
+        network = AutoModelForCausalLM.from_config(config)
+    linear = sum(m.weight.numel() for n, m in network.named_modules() if isinstance(m, torch.nn.Linear) and "lm_head" not in n)
+    plan = plan_precision(network.num_parameters(), linear)
+    if plan.needed > plan.free:
+        raise ModelError(f"{plan.reason} Choose a smaller model.")
+    return plan
+
+
+def _four_bit(device):
+    compute = torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+    return {"quantization_config": quantization, "dtype": compute}
+
+
+def _attention(config):
+    # Gemma-2 caps its attention scores, which only the eager kernel does on a CPU.
+    return "eager" if config.model_type == "gemma2" else None
+
+
+def _explain(id, error):
+    """One sentence on why a model cannot be opened, with what to do next."""
+    causes = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    text = " ".join(str(cause) for cause in causes)
+
+    def caused_by(*kinds):
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if Path(id).is_dir():
+        return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
+    if caused_by(GatedRepoError):
+        return f"{id} is gated: accept its licence on huggingface.co, then log in with `hf auth login` or set HF_TOKEN."
+    if caused_by(RepositoryNotFoundError, HFValidationError):
+        return f"There is no model called {id} that can be seen from here; check the spelling, or log in if it is private."
+    if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled) or "connect" in text.lower():
+        return f"{id} is not on this machine and the Hub cannot be reached; connect to the internet, or use the embedded model (pocket)."
+    if "bitsandbytes" in text:
+        return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
+    if "safetensors" in text:
+        return f"{id} has no safetensors weights, and other kinds are not opened, since they can run code; choose another model."
+    if "custom code" in text or "trust_remote_code" in text:
+        return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family."
+    return f"{id} could not be opened as a causal language model ({type(causes[0]).__name__}); choose a Llama, Gemma, Qwen or Mistral model."
