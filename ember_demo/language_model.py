@@ -224,14 +224,17 @@ class LanguageModel:
         sums, counts = [], []
         for start in range(0, len(contexts), batch_size):
             pairs = list(zip(contexts[start : start + batch_size], continuations[start : start + batch_size]))
-            inputs = self.encode([c + t for c, t in pairs], padding_side="right")
-            ids, mask = inputs["input_ids"], inputs["attention_mask"]
-            lengths = torch.tensor([len(self.tokenizer(c, add_special_tokens=False)["input_ids"]) for c, _ in pairs])
-            scores = self.network(**inputs).logits[:, :-1].float().log_softmax(-1)
-            scores = scores.gather(-1, ids[:, 1:, None]).squeeze(-1)
-            scored = (torch.arange(1, ids.shape[1])[None, :] >= lengths[:, None]).to(self.device) & mask[:, 1:].bool()
-            sums.append((scores * scored).sum(dim=1).cpu())
-            counts.append(scored.sum(dim=1).cpu())
+            inputs = self.encode([c + t for c, t in pairs])
+            ids = inputs["input_ids"]
+            total = inputs["attention_mask"].sum(dim=1).cpu()
+            before = torch.tensor([len(self.tokenizer(c, add_special_tokens=False)["input_ids"]) for c, _ in pairs])
+            count = total - before  # padding is on the left, so these are the last tokens
+            kept = int(count.max())
+            logits = self.network(**inputs, logits_to_keep=kept + 1).logits[:, :-1].float()
+            scores = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, -kept:], reduction="none").cpu()
+            scored = torch.arange(kept)[None, :] >= kept - count[:, None]
+            sums.append((scores * scored).sum(dim=1))
+            counts.append(count)
         return torch.cat(sums), torch.cat(counts)
 
 

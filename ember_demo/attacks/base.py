@@ -18,6 +18,7 @@ class AttackResult:
     """
 
     attack: str
+    settings: dict
     curve: list
     interval: list
     replies: list = field(repr=False, default_factory=list)
@@ -53,4 +54,4 @@ class Attack(ABC):
 
     def result(self, curve, replies):
         facts = {r.question.fact for r in replies}
-        return AttackResult(self.name, curve, wilson(curve[-1], len(facts)), replies)
+        return AttackResult(self.name, self.settings(), curve, wilson(curve[-1], len(facts)), replies)

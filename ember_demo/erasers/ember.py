@@ -57,10 +57,8 @@ class Ember(Eraser):
             return self._edit(model, features)
         candidates = [replace(self, delta=delta)._edit(model, features) for delta in DELTAS]
         best, trials = choose(model, concept, candidates, progress)
-        for trial, delta in zip(trials, DELTAS):
-            trial["delta"] = delta
-        details = best.details | {"delta_trials": trials}
-        return replace(best, details=details)
+        trials = [{"delta": delta} | trial for delta, trial in zip(DELTAS, trials)]
+        return replace(best, details=best.details | {"delta_trials": trials})
 
     def _edit(self, model, features):
         """e_i <- e_i - delta F_S G[i, S]^T, for the edited tokens i and chosen features S (METHOD step 4)."""

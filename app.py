@@ -1,0 +1,43 @@
+"""Start the demo: `python app.py [--model ID] [--host H] [--port P] [--share]`."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import argparse
+import sys
+
+import gradio as gr
+
+from ember_demo.errors import EmberDemoError
+from ember_demo.ui.page import CSS, build_page
+from ember_demo.ui.session import shared_model
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Erase a concept from a language model, chat before and after, attack it.")
+    parser.add_argument("--model", default="pocket", help="pocket (embedded), a Hub id or a folder")
+    parser.add_argument("--host", help="address to listen on; default 127.0.0.1, or GRADIO_SERVER_NAME")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
+    parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
+    options = parser.parse_args()
+    try:
+        shared_model(options.model, "auto")
+        demo = build_page(options.model).queue(max_size=20, api_open=False)
+        demo.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=CSS,
+            ssr_mode=False,
+            run_history=False,
+        )
+    except EmberDemoError as error:
+        sys.exit(f"app.py: {error}")
+    except OSError as error:
+        sys.exit(f"app.py: the port is in use ({error}); choose another with --port." if "port" in str(error) else f"app.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""report.json, and report.html: one self-contained page, pictures before numbers."""
+
+import json
+from html import escape
+
+from ember_demo.wording import COLORS, DEFINITIONS, label
+
+PIECES_CSS = """
+.bar{display:grid;grid-template-columns:11rem 1fr 9.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
+.bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
+.bar small{opacity:.75}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
+.scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
+@media(max-width:40rem){.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
+"""
+CSS = PIECES_CSS + """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
+h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}.lead{font-size:1.15rem}
+.note{color:#5b6675}svg{max-width:100%;height:auto}
+"""
+
+
+def write_report(report, folder):
+    """Write report.json and report.html into the folder."""
+    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "report.html").write_text(to_html(report), encoding="utf-8")
+
+
+def summary(report):
+    """The outcome in plain sentences, one a line."""
+    lines = []
+    for name, scores in report["variants"].items():
+        lines.append(
+            f"{label(name)}: answers {scores['concept_accuracy']:.0%} of the questions on {report['concept']}; "
+            f"efficacy {scores['efficacy']:.2f}, specificity {scores['specificity']:.2f}, coherence {scores['coherence']:.2f}."
+        )
+    for attack, results in report["attacks"].items():
+        for name, result in results.items():
+            if name != "original":
+                lines.append(f"{attack}, {label(name)}: {result['before']:.0%} before, {result['after']:.0%} after.")
+    return "\n".join(lines)
+
+
+def verdict(report):
+    """One sentence for a room: what each erasure gave back under the first attack."""
+    if not report["attacks"]:
+        return f"{report['concept']} was erased; no attack was run, so nothing is known of how well it holds."
+    results = next(iter(report["attacks"].values()))
+    parts = [f"{label(name)} gave back {r['after']:.0%}" for name, r in results.items() if name not in ("original", "control")]
+    sentence = f"After retraining on other facts about {report['concept']}, {', '.join(parts)} of the answers"
+    if "control" in results:
+        sentence += f"; a model that never learned it reaches {results['control']['after']:.0%}"
+    return sentence + "."
+
+
+def to_html(report):
+    """The whole report as one HTML page with no outside resource."""
+    concept, model = escape(report["concept"]), report["model"]
+    sections = [
+        f"<h1>Erasing {concept}</h1>",
+        f"<p class=lead>{escape(verdict(report))}</p>",
+        f"<p class=note>{escape(model['id'])}: {escape(model['architecture'])}, {model['parameters']:,} parameters, "
+        f"{escape(model['precision'])}; seed {report['seed']}.</p>",
+        "<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]),
+    ]
+    for attack, results in report["attacks"].items():
+        sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results))
+    sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
+    if report["edited_tokens"]:
+        sections.append(_tokens(report))
+    if report["delta_trials"]:
+        sections.append(_deltas(report))
+    sections.append(f"<h2>Settings</h2><pre>{escape(json.dumps(report['settings'], indent=1))}</pre>")
+    sections.append(f"<p class=note>Seconds: {escape(', '.join(f'{k} {v:.0f}' for k, v in report['seconds'].items()))}.</p>")
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Erasing {concept}</title><style>{CSS}</style><body>{''.join(sections)}</body></html>"
+    )
+
+
+def score_bars(variants, concept):
+    """Share of right answers on the concept as bars, one a variant, with its interval. `variants` as in report.json."""
+    rows = []
+    for name, scores in variants.items():
+        share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
+        rows.append(
+            f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
+            f"style='width:{share:.1%};background:{COLORS.get(name, '#667')}'></span></span>"
+            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small></span></div>"
+        )
+    return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals.</p>" + "".join(rows)
+
+
+def score_table(variants):
+    """The metrics as a table, each head with its definition on hover. `variants` as in report.json."""
+    keys = [key for key in DEFINITIONS if any(key.replace(" ", "_") in s for s in variants.values())]
+    heads = "".join(f"<th><abbr title='{escape(DEFINITIONS[k], quote=True)}'>{escape(k)}</abbr></th>" for k in keys)
+    rows = []
+    for name, scores in variants.items():
+        values = (scores.get(k.replace(" ", "_")) for k in keys)
+        cells = "".join(f"<td>{'' if v is None else f'{v:.2f}'}</td>" for v in values)
+        rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
+    return f"<div class=scroll><table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
+
+
+def definitions():
+    """Every metric in plain words, as a list."""
+    return "<ul class=note>" + "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items()) + "</ul>"
+
+
+def token_chips(tokens):
+    """Tokens that an edit changes, the most changed first; the size of the change on hover."""
+    ordered = sorted(tokens, key=lambda t: -t.get("relative_change", 0))
+    chips = []
+    for token in ordered:
+        change = token.get("relative_change")
+        title = f" title='changed by {change:.1f} times its own length'" if change is not None else ""
+        chips.append(f"<span{title}>{escape(token['token']) or '&nbsp;'}</span>")
+    return f"<p class=tokens>{''.join(chips)}</p>"
+
+
+def feature_cards(features, limit=12):
+    """Features as cards: top tokens and how much of each is the concept's own."""
+    cards = []
+    for feature in features[:limit]:
+        words = escape(", ".join(feature["tokens"][:10]))
+        cards.append(f"<div><b>{feature['share']:.0%} the concept's own</b><br><small>{words}</small></div>")
+    more = f"<p class=note>... and {len(features) - limit} more.</p>" if len(features) > limit else ""
+    return f"<div class=cards>{''.join(cards)}</div>{more}"
+
+
+def _curves(results, width=720, height=300, left=46, top=12, bottom=34, right=12):
+    points = max(len(r["curve"]) for r in results.values())
+
+    def x(epoch):
+        return left + (width - left - right) * epoch / max(1, points - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by epoch of the attack'>"]
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='#e3e7ec'/>")
+        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='#5b6675'>{tick:.0%}</text>")
+    for epoch in range(points):
+        parts.append(f"<text x={x(epoch):.1f} y={height - 12} font-size=12 text-anchor=middle fill='#5b6675'>{epoch}</text>")
+    parts.append(f"<text x={(left + width) / 2} y={height - 0} font-size=12 text-anchor=middle fill='#5b6675'>epochs of relearning</text>")
+    legend = []
+    for name, result in results.items():
+        color = COLORS.get(name, "#667")
+        line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(result["curve"]))
+        dash = " stroke-dasharray='6 4'" if name == "control" else ""
+        parts.append(f"<polyline points='{line}' fill=none stroke='{color}' stroke-width=2.5{dash}/>")
+        parts += [f"<circle cx={x(e):.1f} cy={y(a):.1f} r=3.5 fill='{color}'/>" for e, a in enumerate(result["curve"])]
+        legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
+    return "".join(parts) + "</svg><p>" + " &nbsp; ".join(legend) + "</p>"
+
+
+def _attack_table(results):
+    rows = []
+    for name, r in results.items():
+        low, high = r["interval"]
+        cells = [label(name), f"{r['before']:.0%}", f"{r['after']:.0%}", f"{low:.0%} to {high:.0%}"]
+        cells += [f"{r[key]:.0%}" if key in r else "" for key in ("after_covered", "after_uncovered")]
+        rows.append(cells)
+    heads = ["variant", "before", "after", "95% interval", "after, subjects EMBER edits", "after, subjects it leaves alone"]
+    return _table(heads, rows)
+
+
+def _tokens(report):
+    covered, uncovered = report["coverage"]["covered"], report["coverage"]["uncovered"]
+    return (
+        f"<h2>The features that were found</h2>{feature_cards(report['features'])}"
+        f"<h2>The {len(report['edited_tokens'])} tokens that EMBER changes</h2><p>Each was seen in texts on {escape(report['concept'])} "
+        "and in none of the neutral ones. Generic words can be among them. Point at one for the size of its change.</p>"
+        f"{token_chips(report['edited_tokens'])}<p>Of the subjects asked about, {len(covered)} have such a token and "
+        f"{len(uncovered)} have none{': ' + escape(', '.join(uncovered)) if uncovered else ''}.</p>"
+    )
+
+
+def _deltas(report):
+    rows = [
+        [f"{t['delta']:g}"] + [f"{t[k]:.2f}" for k in ("efficacy", "specificity", "ability", "coherence", "overall")] + ["yes" if t["within_limits"] else "no"]
+        for t in report["delta_trials"]
+    ]
+    heads = ["delta", "efficacy", "specificity", "general ability", "coherence", "overall", "within limits"]
+    return "<h2>How delta was chosen</h2><p>On validation questions, which score nothing else.</p>" + _table(heads, rows)
+
+
+def _table(heads, rows):
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<div class=scroll><table class=scores><tr>{head}</tr>{body}</table></div>"

@@ -1,0 +1,159 @@
+"""One run from concept to report: erase in every way asked for, score, attack."""
+
+import time
+from contextlib import nullcontext
+
+from ember_demo.erasers import Ember, extend
+from ember_demo.errors import EmberDemoError
+from ember_demo.evaluation import evaluate
+from ember_demo.language_model import POCKET, load_control
+from ember_demo.progress import part, silent
+
+ORIGINAL = "original"
+CONTROL = "control"
+
+
+class Clock(dict):
+    """Seconds by name, summed over the blocks timed under it."""
+
+    def time(self, name):
+        self._name, self._start = name, time.perf_counter()
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self[self._name] = self.get(self._name, 0.0) + time.perf_counter() - self._start
+
+
+def choose_by_name(names, registry, what):
+    """Instances with default settings for a list of names; EmberDemoError with what there is for an unknown one."""
+    unknown = [name for name in names if name not in registry]
+    if unknown:
+        raise EmberDemoError(f"There is no {what} called {unknown[0]!r}; choose from {', '.join(registry)}.")
+    return [registry[name]() for name in dict.fromkeys(names)]
+
+
+def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
+    """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X."""
+    clock = Clock() if clock is None else clock
+    erasers = sorted(erasers, key=lambda e: not isinstance(e, Ember))
+    has_ember = bool(erasers) and isinstance(erasers[0], Ember)
+    steps = len(erasers) * 2 if has_ember else len(erasers)
+    edits, done = {ORIGINAL: None}, 0
+    for eraser in erasers:
+        share = part(progress, done / steps, (done + 1) / steps)
+        if isinstance(eraser, Ember):
+            with clock.time("factorize"):
+                features = eraser.find_features(model, concept, seed, part(share, 0, 0.3))
+            with clock.time("erase"):
+                edits[eraser.name] = eraser.edit(model, concept, features, part(share, 0.3, 1))
+            done += 1
+            continue
+        with clock.time("erase"):
+            edits[eraser.name] = eraser.fit(model, concept, seed, share)
+            done += 1
+            if has_ember:
+                ember = edits[Ember.name]
+                share = part(progress, done / steps, (done + 1) / steps, "After EMBER, ")
+                edits[f"{Ember.name}+{eraser.name}"] = extend(ember, eraser, model, concept, seed, share)
+                done += 1
+    return edits
+
+
+def score_edits(model, concept, edits, progress=silent):
+    """Scores by variant name, each against the original."""
+    scores = {}
+    for number, (name, edit) in enumerate(edits.items()):
+        share = part(progress, number / len(edits), (number + 1) / len(edits), f"{name}: ")
+        with edit.applied(model) if edit else nullcontext():
+            scores[name] = evaluate(model, concept, base=scores.get(ORIGINAL), progress=share)
+    return scores
+
+
+def run_attack(attack, model, concept, edits, seed=0, progress=silent):
+    """AttackResult by variant name, and of the never-learned `control` where there is one.
+
+    `progress` gets `variant` with every event.
+    """
+    control = load_control(concept.name) if model.id == POCKET else None
+    targets = [(name, model, edit) for name, edit in edits.items()]
+    if control:
+        targets.append((CONTROL, control, None))
+    results = {}
+    for number, (name, network, edit) in enumerate(targets):
+        share = part(progress, number / len(targets), (number + 1) / len(targets), f"{name}: ")
+
+        def tagged(fraction, message, _share=share, _name=name, **data):
+            _share(fraction, message, variant=_name, **data)
+
+        results[name] = attack.run(network, concept, edit, seed, tagged)
+    return results
+
+
+def coverage(model, concept, edit):
+    """Which test subjects have a token that the edit changes in the embedding table: covered and uncovered names."""
+    change = edit.changes.get(model.embedding_name) if edit else None
+    rows = set(change.rows.tolist()) if change is not None else set()
+    subjects = sorted({q.subject for q in concept.select("concept", "test") if q.subject})
+    covered = [s for s in subjects if rows & set(model.tokenizer(s, add_special_tokens=False)["input_ids"])]
+    return {"covered": covered, "uncovered": [s for s in subjects if s not in covered]}
+
+
+def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent):
+    """The whole run as the dictionary of report.json (see the README for its fields)."""
+    clock = Clock()
+    edits = build_edits(model, concept, erasers, seed, part(progress, 0, 0.35), clock)
+    with clock.time("evaluate"):
+        scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
+    results = {}
+    for number, attack in enumerate(attacks):
+        share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
+        with clock.time("attack"):
+            results[attack.name] = run_attack(attack, model, concept, edits, seed, share)
+    return make_report(model, concept, edits, scores, results, seed, clock)
+
+
+def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
+    """report.json from its parts: edits and scores by variant, attack results by attack and variant."""
+    settings = {}
+    for edit in edits.values():
+        settings |= edit.details["settings"] if edit else {}
+    for by_variant in results.values():
+        settings |= {r.attack: r.settings for r in by_variant.values()}
+    ember = edits.get(Ember.name)
+    details = ember.details if ember else {}
+    return {
+        "schema": 1,
+        "model": {
+            "id": model.id,
+            "architecture": type(model.network).__name__,
+            "precision": model.precision,
+            "parameters": model.parameter_count,
+        },
+        "concept": concept.name,
+        "seed": seed,
+        "settings": settings,
+        "edited_tokens": details.get("edited_tokens", []),
+        "features": details.get("features", []),
+        "delta_trials": details.get("delta_trials", []),
+        "coverage": coverage(model, concept, ember),
+        "variants": {name: s.as_dict() for name, s in scores.items()},
+        "attacks": {
+            attack: {name: r.as_dict() | _by_coverage(model, concept, ember, r) for name, r in by_variant.items()}
+            for attack, by_variant in results.items()
+        },
+        "seconds": {name: round(value, 2) for name, value in (seconds or {}).items()},
+    }
+
+
+def _by_coverage(model, concept, ember, result):
+    """Accuracy after the attack on subjects whose tokens EMBER edits, and on those it leaves alone."""
+    if ember is None:
+        return {}
+    covered = set(coverage(model, concept, ember)["covered"])
+    groups = {"after_covered": [], "after_uncovered": []}
+    for reply in result.replies:
+        groups["after_covered" if reply.question.subject in covered else "after_uncovered"].append(reply.right)
+    return {name: sum(rights) / len(rights) for name, rights in groups.items() if rights}

@@ -1,0 +1,222 @@
+"""What happens on each click: plain functions and generators that can be called without a browser."""
+
+from contextlib import closing, nullcontext
+from dataclasses import replace
+
+import gradio as gr
+import pandas as pd
+
+from ember_demo.attacks import ATTACKS
+from ember_demo.concept import load_concept
+from ember_demo.erasers import RMU, Ember
+from ember_demo.errors import ConceptError, EmberDemoError
+from ember_demo.language_model import POCKET
+from ember_demo.report import definitions, feature_cards, score_bars, score_table, token_chips, verdict
+from ember_demo.study import build_edits, coverage, run_attack, score_edits
+from ember_demo.ui.session import Session, shared_model
+from ember_demo.ui.work import MODEL_LOCK, run, waiting
+from ember_demo.wording import label
+
+VARIANTS = ("original", "rmu", "ember", "ember+rmu")
+KEPT_MESSAGES = 6  # of a chat: the embedded model reads 512 tokens at most
+FIRST_ERASE = "First erase a concept, in step 2."
+
+
+def no_points():
+    """The attack plot before an attack."""
+    return pd.DataFrame({"epoch": pd.Series(dtype=float), "right answers": pd.Series(dtype=float), "model": pd.Series(dtype=str)})
+
+
+def load(model_id, precision):
+    """Load a model: (status, session)."""
+    model_id = (model_id or POCKET).strip()
+    try:
+        for event in run(lambda progress: shared_model(model_id, precision)):
+            yield _status(event.fraction, "Loading the model"), gr.skip()
+        model = event.result
+        text = f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {model.device}."
+        yield text, Session(model_id, precision)
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip()
+
+
+def find(session, concept_name, seed):
+    """Show what EMBER would change: (status, features, tokens, session)."""
+    try:
+        session = _with_concept(session, concept_name, seed)
+
+        def work(progress):
+            features = Ember().find_features(session.model, session.concept, session.seed, progress)
+            return features, Ember(delta=1.0).edit(session.model, session.concept, features)
+
+        for event in run(work):
+            yield _status(event.fraction, event.message), gr.skip(), gr.skip(), gr.skip()
+        _, edit = event.result
+        text = f"Found {len(edit.details['features'])} features of {session.concept.name}. Nothing is changed yet."
+        tokens = [{"token": t["token"]} for t in edit.details["edited_tokens"]]
+        yield text, feature_cards(edit.details["features"]), _token_view(session, edit, tokens), session
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip(), gr.skip(), gr.skip()
+
+
+def erase(session, concept_name, delta, seed):
+    """Erase in every way and score: (status, features, tokens, scores, session, suggestions)."""
+    quiet = (gr.skip(),) * 5
+    try:
+        session = _with_concept(session, concept_name, seed)
+        ember = Ember(delta="auto" if delta == "auto" else _number(delta))
+
+        def work(progress):
+            model, concept = session.model, session.concept
+            edits = build_edits(model, concept, [ember, RMU()], session.seed, lambda f, m, **d: progress(f * 0.75, m, **d))
+            scores = score_edits(model, concept, edits, lambda f, m, **d: progress(0.75 + f * 0.25, m, **d))
+            return edits, scores
+
+        for event in run(work):
+            yield _status(event.fraction, event.message), *quiet
+        edits, scores = event.result
+        session = replace(session, edits=edits, scores=scores, results={}, histories={})
+        details = edits["ember"].details
+        yield (
+            f"**{session.concept.name} is erased** in three ways. Chat with them in step 3, attack them in step 4.",
+            feature_cards(details["features"]),
+            _token_view(session, edits["ember"], details["edited_tokens"]),
+            score_view(session),
+            session,
+            gr.update(choices=suggestions(session.concept), value=None),
+        )
+    except EmberDemoError as error:
+        yield _problem(error), *quiet
+
+
+def chat(session, question):
+    """Ask every variant, streaming: (question box, status, one chat a variant, session)."""
+    question = (question or "").strip()
+    problem = "Type a question first." if not question else FIRST_ERASE if not session or not session.edits else None
+    if problem:
+        yield gr.skip(), _warn(problem), *[gr.skip()] * len(VARIANTS), gr.skip()
+        return
+    histories = {v: [*session.histories.get(v, []), {"role": "user", "content": question}] for v in VARIANTS}
+    yield "", "", *[histories[v] for v in VARIANTS], gr.skip()
+    for event in waiting():
+        yield gr.skip(), event.message, *[gr.skip()] * len(VARIANTS), gr.skip()
+    try:
+        model = session.model
+        for variant in VARIANTS:
+            edit, answer = session.edits.get(variant), ""
+            asked = model.stream(histories[variant][-KEPT_MESSAGES - 1 :], max_new_tokens=48)
+            with edit.applied(model) if edit else nullcontext(), closing(asked):
+                for piece in asked:
+                    answer += piece
+                    shown = [*histories[variant], {"role": "assistant", "content": answer}]
+                    yield gr.skip(), "", *[shown if v == variant else gr.skip() for v in VARIANTS], gr.skip()
+            histories[variant].append({"role": "assistant", "content": answer or "(no answer)"})
+    finally:
+        MODEL_LOCK.release()
+    yield gr.skip(), "", *[histories[v] for v in VARIANTS], replace(session, histories=histories)
+
+
+def clear_chat(session):
+    """Forget the conversation: (one chat a variant, session)."""
+    return *[[] for _ in VARIANTS], replace(session, histories={}) if session else None
+
+
+def attack(session, attack_name, epochs):
+    """Attack every erased variant and the control: (status, plot, verdict, session)."""
+    if not session or not session.edits:
+        yield _warn(FIRST_ERASE), gr.skip(), gr.skip(), gr.skip()
+        return
+    chosen = ATTACKS[attack_name](epochs=int(epochs))
+    erased = {name: edit for name, edit in session.edits.items() if edit}
+    points = []
+    try:
+        yield "Starting the attack", no_points(), "", gr.skip()
+        for event in run(lambda progress: run_attack(chosen, session.model, session.concept, erased, session.seed, progress)):
+            plot = gr.skip()
+            if "accuracy" in event.data and event.data not in [p["data"] for p in points]:
+                points.append({"data": event.data})
+                plot = _plot(points)
+            yield _status(event.fraction, event.message), plot, gr.skip(), gr.skip()
+        session = replace(session, results=session.results | {chosen.name: event.result})
+        report = session.report()
+        report["attacks"] = {chosen.name: report["attacks"][chosen.name]}
+        yield "The attack is over; every variant is back as it was before it.", gr.skip(), _verdict_view(report), session
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip(), gr.skip(), gr.skip()
+
+
+def export(session):
+    """Files of the report and the edits."""
+    if not session or not session.edits:
+        raise gr.Error(FIRST_ERASE)
+    with MODEL_LOCK:
+        return session.export()
+
+
+def score_view(session):
+    """Bars first, then the table, then what the words mean."""
+    variants = {name: scores.as_dict() for name, scores in session.scores.items()}
+    return score_bars(variants, session.concept.name) + score_table(variants) + definitions()
+
+
+def suggestions(concept, each=4):
+    """Some questions on the concept, on its neighbour and on anything else."""
+    chosen = []
+    for kind in ("concept", "similar", "general"):
+        texts = list({q.subject: q.text for q in concept.select(kind, "test")}.values())
+        chosen += texts[:each]
+    return chosen
+
+
+def _with_concept(session, concept_name, seed):
+    if session is None:
+        session = Session(POCKET, "auto")
+    try:
+        return replace(session, concept=load_concept(concept_name), seed=int(seed or 0), edits={}, scores={}, results={}, histories={})
+    except ConceptError as error:
+        raise ConceptError(f"{error} The questions and texts on these ship with the demo.") from None
+
+
+def _number(text):
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value <= 1000:
+        raise EmberDemoError(f"The strength {text!r} is not a number from 0 to 1000; type one, or choose auto.")
+    return value
+
+
+def _token_view(session, edit, tokens):
+    found = coverage(session.model, session.concept, edit)
+    bare = f" Not reached: {', '.join(found['uncovered'])}." if found["uncovered"] else ""
+    total = len(found["covered"]) + len(found["uncovered"])
+    return (
+        f"<p>{len(tokens)} tokens: seen in texts on {session.concept.name}, in no neutral text, and part of a feature above. "
+        f"They reach {len(found['covered'])} of the {total} subjects asked about.{bare}</p>" + token_chips(tokens)
+    )
+
+
+def _plot(points):
+    rows = [{"epoch": p["data"]["epoch"], "right answers": p["data"]["accuracy"], "model": label(p["data"]["variant"])} for p in points]
+    return pd.DataFrame(rows)
+
+
+def _verdict_view(report):
+    rows = next(iter(report["attacks"].values()))
+    cells = "".join(f"<tr><td>{label(n)}</td><td>{r['before']:.0%}</td><td>{r['after']:.0%}</td></tr>" for n, r in rows.items())
+    table = f"<div class=scroll><table class=scores><tr><th>model</th><th>before</th><th>after</th></tr>{cells}</table></div>"
+    return f"<p><b>{verdict(report)}</b></p>{table}"
+
+
+def _status(fraction, message):
+    return f"{message} ({fraction:.0%})"
+
+
+def _problem(error):
+    return _warn(str(error))
+
+
+def _warn(sentence):
+    gr.Warning(sentence)
+    return f"⚠ {sentence}"

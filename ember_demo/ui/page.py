@@ -1,0 +1,129 @@
+"""The layout: four steps on one page, from concept to attack."""
+
+import gradio as gr
+
+from ember_demo.attacks import ATTACKS
+from ember_demo.concept import concept_names
+from ember_demo.erasers.ember import DELTAS
+from ember_demo.language_model import MODELS, POCKET
+from ember_demo.memory import PRECISIONS
+from ember_demo.report import PIECES_CSS
+from ember_demo.ui import handlers
+from ember_demo.ui.session import Session
+from ember_demo.wording import COLORS, LABELS
+
+TITLE = "EMBER: erase a concept, then try to get it back"
+INTRO = """
+# EMBER: erase a concept, then try to get it back
+A language model can be made to *forget* a subject. Many methods hide the knowledge rather than remove it, and a little retraining
+brings it back. **EMBER** also edits the model's word table, where a word's meaning enters the model. See for yourself: erase,
+chat with the model before and after, then attack it.
+"""
+CHAT_HEADINGS = {
+    "original": "as it was",
+    "rmu": "layers retrained, word table untouched",
+    "ember": "word table edited, layers untouched",
+    "ember+rmu": "both",
+}
+CSS = PIECES_CSS + "footer{display:none!important} .status{min-height:1.6rem}"
+
+
+def build_page(model_id=POCKET):
+    """The Blocks of the demo; `model_id` is offered first."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+        session = gr.State(Session(model_id, "auto"))
+        gr.Markdown(INTRO)
+
+        gr.Markdown("## 1 · Choose a model and a concept")
+        with gr.Row():
+            model = gr.Dropdown(
+                list(dict.fromkeys([model_id, *MODELS])), value=model_id, allow_custom_value=True, label="Model", info="The embedded one needs no download; or type a Hub id or a folder."
+            )
+            precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision", info="auto takes 4 bit when memory is tight.")
+            load = gr.Button("Load model", scale=0, min_width=140)
+        load_status = gr.Markdown(elem_classes="status", elem_id="load-status")
+        with gr.Row():
+            concept = gr.Dropdown(concept_names(), value="Harry Potter", allow_custom_value=True, label="Concept to erase", info="Choose one, or type a name.")
+            delta = gr.Dropdown(
+                ["auto", *[f"{d:g}" for d in DELTAS]], value="auto", allow_custom_value=True, label="Strength of EMBER's edit", info="How many times the concept's part of a word is subtracted; auto tries them all."
+            )
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
+
+        gr.Markdown("## 2 · Erase it")
+        with gr.Row():
+            find = gr.Button("Show what EMBER would change")
+            erase = gr.Button("Erase", variant="primary")
+            stop_erase = gr.Button("Stop", variant="stop")
+        erase_status = gr.Markdown(elem_classes="status", elem_id="erase-status")
+        with gr.Accordion("What EMBER found: features of the word table, and the words it changes", open=True):
+            features = gr.HTML(elem_id="features")
+            tokens = gr.HTML(elem_id="tokens")
+        scores = gr.HTML(elem_id="scores")
+
+        gr.Markdown("## 3 · Chat, before and after")
+        suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, on its neighbour, on anything else.")
+        with gr.Row():
+            question = gr.Textbox(label="Your question", placeholder="Ask all four at once", max_lines=3, scale=5, elem_id="question")
+            send = gr.Button("Ask all", variant="primary", scale=0, min_width=120)
+            stop_chat = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+            clear = gr.Button("Clear", scale=0, min_width=90)
+        chat_status = gr.Markdown(elem_classes="status", elem_id="chat-status")
+        chats = []
+        with gr.Row():
+            for variant in handlers.VARIANTS:
+                with gr.Column(min_width=250):
+                    gr.Markdown(f"**<span style='color:{COLORS[variant]}'>●</span> {LABELS[variant]}**  \n{CHAT_HEADINGS[variant]}")
+                    chats.append(gr.Chatbot(show_label=False, height=300, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}"))
+
+        gr.Markdown(
+            "## 4 · Attack it\nSomeone who holds the weights retrains each erased model on *some* facts of the concept and asks about *others*. "
+            "The green line is a model that **never learned** the concept: what it gains is learning, not recovery."
+        )
+        with gr.Row():
+            attack_name = gr.Dropdown(list(ATTACKS), value="relearning", label="Attack")
+            epochs = gr.Slider(1, 10, value=4, step=1, label="Epochs of retraining")
+            attack = gr.Button("Attack", variant="primary", scale=0, min_width=140)
+            stop_attack = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+        attack_status = gr.Markdown(elem_classes="status", elem_id="attack-status")
+        plot = gr.LinePlot(
+            handlers.no_points(),
+            x="epoch",
+            y="right answers",
+            color="model",
+            color_map={LABELS[v]: c for v, c in COLORS.items()},
+            y_lim=[0, 1],
+            height=320,
+            tooltip="all",
+            label="Right answers after each epoch of the attack (1 = all)",
+            elem_id="attack-plot",
+        )
+        verdict = gr.HTML(elem_id="verdict")
+
+        gr.Markdown("## Take it with you")
+        export = gr.Button("Make report and edit files")
+        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files")
+
+        load.click(handlers.load, [model, precision], [load_status, session], show_progress="hidden", api_name="load")
+        finding = find.click(
+            handlers.find, [session, concept, seed], [erase_status, features, tokens, session], show_progress_on=erase_status, api_name="find"
+        )
+        erasing = erase.click(
+            handlers.erase,
+            [session, concept, delta, seed],
+            [erase_status, features, tokens, scores, session, suggested],
+            show_progress_on=erase_status,
+            api_name="erase",
+        )
+        stop_erase.click(lambda: "Stopped; the model is as it was.", None, erase_status, cancels=[finding, erasing], queue=False, api_visibility="private")
+        suggested.input(lambda text: text, suggested, question, queue=False, api_visibility="private")
+        asking = gr.on(
+            [send.click, question.submit], handlers.chat, [session, question], [question, chat_status, *chats, session], show_progress="hidden", api_name="chat"
+        )
+        stop_chat.click(lambda: "Stopped.", None, chat_status, cancels=[asking], queue=False, api_visibility="private")
+        clear.click(handlers.clear_chat, session, [*chats, session], queue=False, api_visibility="private")
+        attacking = attack.click(
+            handlers.attack, [session, attack_name, epochs], [attack_status, plot, verdict, session], show_progress_on=attack_status, api_name="attack"
+        )
+        stop_attack.click(lambda: "Stopped; the model is as it was.", None, attack_status, cancels=[attacking], queue=False, api_visibility="private")
+        export.click(handlers.export, session, files, api_name="export")
+    return demo

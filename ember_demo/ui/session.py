@@ -1,0 +1,46 @@
+"""What one visitor has: model, concept, edits, scores, attacks. Models are shared, edits never."""
+
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ember_demo.language_model import load_model
+from ember_demo.report import write_report
+from ember_demo.study import make_report
+
+
+@dataclass
+class Session:
+    """`edits`, `scores` by variant; `results` by attack and variant; `histories` of chat messages by variant."""
+
+    model_id: str
+    precision: str
+    concept: object = None
+    seed: int = 0
+    edits: dict = field(default_factory=dict)
+    scores: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    histories: dict = field(default_factory=dict)
+
+    @property
+    def model(self):
+        return shared_model(self.model_id, self.precision)
+
+    def report(self):
+        return make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed)
+
+    def export(self):
+        """Paths of report.json, report.html and the edits, written to a fresh folder."""
+        folder = Path(tempfile.mkdtemp(prefix="ember-"))
+        write_report(self.report(), folder)
+        for name, edit in self.edits.items():
+            if edit:
+                edit.save(folder / f"{name}.safetensors")
+        return [str(path) for path in sorted(folder.iterdir())]
+
+
+@cache
+def shared_model(model_id, precision):
+    """One copy of each model for all visitors. Call it while holding the model lock."""
+    return load_model(model_id, precision)

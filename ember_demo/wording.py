@@ -1,0 +1,30 @@
+"""What things are called before people: labels, colours and one-line definitions, for page and report alike."""
+
+from ember_demo.erasers import ERASERS
+
+LABELS = {
+    "original": "Original",
+    "rmu": "Baseline (RMU)",
+    "ember": "EMBER",
+    "ember+rmu": "EMBER + baseline",
+    "control": "Never learned it",
+}
+# Colours that stay apart for colour-blind readers (after Okabe and Ito).
+COLORS = {"original": "#6b7280", "rmu": "#d55e00", "ember": "#56b4e9", "ember+rmu": "#0072b2", "control": "#009e73"}
+
+DEFINITIONS = {
+    "concept accuracy": "share of right answers to questions on the concept, in wordings the model was never trained on.",
+    "similar accuracy": "the same for a neighbouring subject that should be kept.",
+    "general accuracy": "the same for general knowledge that should be kept.",
+    "invalid rate": "share of answers that cannot be read as an answer: empty, or without an end. Gibberish is not erasure.",
+    "efficacy": "how much of the concept is gone: 0 nothing, 1 all of it.",
+    "specificity": "how much of everything else is left: 1 all of it. Harmonic mean of general and neighbouring accuracy, against the original.",
+    "coherence": "how fluent the model still is: how likely it finds ordinary text, alone and right after a sentence on the concept, "
+    "against the original (a ratio of perplexities; no judge of style is used here).",
+    "overall": "harmonic mean of efficacy, specificity and coherence.",
+}
+
+
+def label(variant):
+    """The name of a variant as people see it."""
+    return LABELS.get(variant) or " + ".join(LABELS.get(part, part.upper() if part in ERASERS else part) for part in variant.split("+"))

@@ -1,0 +1,52 @@
+"""Shared fixtures: the embedded model, a concept, and small checkpoints of the supported families."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import pytest
+import torch
+
+import ember_demo as ed
+
+
+@pytest.fixture(scope="session")
+def model():
+    return ed.load_model("pocket")
+
+
+@pytest.fixture(scope="session")
+def concept():
+    return ed.load_concept("Harry Potter")
+
+
+@pytest.fixture(scope="session")
+def ember_edit(model, concept):
+    return ed.Ember(delta=5.0).fit(model, concept)
+
+
+@pytest.fixture(scope="session")
+def rmu_edit(model, concept):
+    return ed.RMU(steps=40).fit(model, concept)
+
+
+@pytest.fixture
+def untouched(model):
+    """Fails the test where it leaves any tensor of the shared model changed by a single bit."""
+    before = snapshot(model)
+    yield
+    assert_same(model, before)
+
+
+def snapshot(model):
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+
+
+def assert_same(model, before):
+    after = model.network.state_dict()
+    assert after.keys() == before.keys()
+    for name in before:
+        assert torch.equal(after[name], before[name]), f"{name} differs"
+    assert not model.applied_edits
+    assert (model.network.get_output_embeddings().weight is model.embeddings) == model.tied

@@ -1,0 +1,73 @@
+"""The metrics mean what they say."""
+
+import pytest
+
+import ember_demo as ed
+from ember_demo.evaluation import ask, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
+
+
+@pytest.mark.parametrize(
+    "left, right",
+    [("The Eagle.", "eagle"), ("J. K. Rowling", "j k  rowling"), ("Jørn", "jørn"), ("a café", "cafe"), ("Nazgûl", "nazgul")],
+)
+def test_normalising_ignores_case_articles_accents_and_punctuation(left, right):
+    assert normalise(left) == normalise(right)
+
+
+def test_normalising_keeps_what_matters():
+    assert normalise("U-235") != normalise("U-238")
+    assert normalise("The A-team") == "team"
+    assert normalise("...") == ""
+
+
+def test_chance_is_worth_nothing_and_more_than_the_base_no_more_than_all():
+    assert kept_fraction_of_choices(0.25, 0.9) == 0
+    assert kept_fraction_of_choices(0.1, 0.9) == 0
+    assert kept_fraction_of_choices(0.9, 0.9) == 1
+    assert kept_fraction(0.95, 0.9) == 1
+    assert kept_fraction(0.45, 0.9) == 0.5
+
+
+def test_harmonic_mean_is_zero_where_a_part_is():
+    assert harmonic_mean([1, 0, 1]) == 0
+    assert harmonic_mean([0.5, 1]) == pytest.approx(2 / 3)
+
+
+def test_wilson_agrees_with_the_textbook_and_never_pretends_certainty():
+    assert wilson(0.5, 100) == pytest.approx([0.4038, 0.5962], abs=1e-3)
+    low, high = wilson(0.0, 50)
+    assert low == 0 and 0.05 < high < 0.1
+
+
+def test_an_unedited_model_scores_itself(model, concept):
+    scores = ed.evaluate(model, concept)
+    assert scores.efficacy == 0 and scores.specificity == 1 and scores.coherence == pytest.approx(1)
+    assert scores.accuracy["concept"] >= 0.9
+    assert scores.choice_accuracy["concept"] >= 0.9
+    assert scores.interval["concept"][0] <= scores.accuracy["concept"] <= scores.interval["concept"][1]
+
+
+def test_an_edited_model_is_scored_against_its_base_and_stays_edited(model, concept, ember_edit, untouched):
+    with ember_edit.applied(model):
+        scores = ed.evaluate(model, concept, split="validation")
+        assert [e for e, _ in model.applied_edits] == [ember_edit]
+    assert scores.efficacy > 0.3
+    assert scores.derived["efficacy"][0] <= scores.efficacy <= scores.derived["efficacy"][1]
+
+
+def test_answers_in_a_batch_are_those_given_alone(model, concept):
+    questions = concept.select("general", "test")[:12]
+    together = [r.text for r in ask(model, questions)]
+    assert together == [model.chat(q.text, max_new_tokens=16) for q in questions]
+
+
+def test_an_answer_without_an_end_is_invalid(model, concept):
+    question = ed.Question("What is Hogwarts?", "school")
+    assert ask(model, [question])[0].valid
+    (text, finished), = model.answer([question.text], max_new_tokens=1)
+    assert text and not finished
+
+
+def test_no_questions_is_an_error(model, concept):
+    with pytest.raises(ed.ConceptError, match="questions"):
+        ed.evaluate(model, ed.Concept("Bare", concept.texts, concept.neutral_texts))
