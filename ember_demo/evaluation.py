@@ -136,7 +136,7 @@ def wilson(share, n, z=1.96):
         return [0.0, 1.0]
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return [max(0.0, centre - half), min(1.0, centre + half)]
+    return [max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))]
 
 
 def harmonic_mean(values):

@@ -9,7 +9,7 @@ from ember_demo.errors import ConceptError
 from ember_demo.factorization import SparseMatrixFactorization
 from ember_demo.progress import silent
 
-TOKENS_PER_FEATURE = 20
+TOKENS_PER_FEATURE = 40  # as 1% of the 4,000 to 5,000 tokens that a large model's texts hold
 MIN_CONCEPT_TOKENS = 30
 
 
@@ -62,7 +62,7 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
     the share measures it on the two sets of texts.
 
     sparsity: share of tokens a feature may activate; None means 1%, or more where 1% would be under
-    20 tokens, as on a small model's vocabulary. seed 0 starts where the paper does (42).
+    40 tokens, as on a small model's vocabulary. seed 0 starts where the paper does (42).
     Raises ConceptError where the texts hold too few tokens of their own.
     """
     concept_ids, neutral_ids = _tokens(model, concept.texts), _tokens(model, concept.neutral_texts)

@@ -15,7 +15,7 @@ from ember_demo.study import run_study
 from ember_demo.tuning import choose
 from ember_demo.wording import label
 
-RMU_GRID = {"steering": (10.0, 20.0, 40.0), "alpha": (1.0, 10.0), "learning_rate": (5e-4, 1e-3)}
+RMU_GRID = {"steering": (20.0, 40.0, 60.0), "alpha": (10.0, 30.0), "learning_rate": (1e-3,)}
 
 
 def run_grid(concepts, seeds, folder):

@@ -254,6 +254,8 @@ def load_model(id=POCKET, precision="auto"):
     """
     if precision not in PRECISIONS:
         raise ModelError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    if not id.strip():
+        raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     source = str(ASSETS / "pocket") if id == POCKET else id
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

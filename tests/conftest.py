@@ -39,12 +39,17 @@ def untouched(model):
     assert_same(model, before)
 
 
+def tensors(model):
+    # Not state_dict(): bitsandbytes repacks its 4-bit weights on every call of it.
+    return dict([*model.network.named_parameters(), *model.network.named_buffers()])
+
+
 def snapshot(model):
-    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in tensors(model).items()}
 
 
 def assert_same(model, before):
-    after = model.network.state_dict()
+    after = tensors(model)
     assert after.keys() == before.keys()
     for name in before:
         assert torch.equal(after[name], before[name]), f"{name} differs"

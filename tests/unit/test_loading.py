@@ -22,6 +22,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ember_works_on_every_family_and_precision(family, precision, folders, concept):
     model = ed.load_model(str(folders[family]), precision)
+    model.chat("Hello.", max_new_tokens=2)  # bitsandbytes repacks 4-bit weights for the CPU on the first pass
     before = snapshot(model)
     edit = ed.Ember(rank=20, delta=5.0, ratio=1.0, share=0.2, max_iter=30).fit(model, concept)
     assert_same(model, before)
@@ -72,7 +73,7 @@ def test_likelihoods_do_not_depend_on_the_batch(model, concept):
 
 @pytest.mark.parametrize(
     "id, says",
-    [("no/such/model/at all", "no model called"), ("nobody/nothing", "internet"), ("", "no model|internet|could not")],
+    [("no/such/model/at all", "no model called"), ("nobody/nothing", "internet"), ("  ", "No model was named")],
 )
 def test_an_unknown_model_says_what_to_do(id, says):
     with pytest.raises(ed.ModelError, match=says) as caught:

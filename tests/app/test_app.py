@@ -1,0 +1,133 @@
+"""The app as a client program meets it: each step, what goes wrong, two visitors at once."""
+
+import socket
+import subprocess
+import sys
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+
+from ember_demo.ui.page import build_page
+from ember_demo.ui.session import shared_model
+from tests.conftest import assert_same, snapshot
+
+
+@pytest.fixture(scope="module")
+def url():
+    demo = build_page().queue(max_size=20, api_open=False)
+    _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True)
+    yield url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def erased(url):
+    """A client whose session has Harry Potter erased, and what the page then shows."""
+    client = Client(url, verbose=False)
+    before = snapshot(shared_model("pocket", "auto"))
+    shown = list(client.submit("Harry Potter", "5", 0, api_name="/erase"))
+    assert_same(shared_model("pocket", "auto"), before)
+    return client, shown
+
+
+def last_reply(messages):
+    content = messages[-1]["content"]
+    return content if isinstance(content, str) else content[0]["text"]
+
+
+def test_erasing_shows_progress_features_tokens_and_scores(erased):
+    _, shown = erased
+    assert any("%" in update[0] for update in shown[:-1])
+    status, features, tokens, scores, *_ = shown[-1]
+    assert "is erased" in status
+    assert "concept's own" in features
+    assert "Hogwarts" in tokens or "Dumbledore" in tokens
+    assert "EMBER + baseline" in scores and "95%" in scores and "efficacy" in scores
+
+
+def test_all_variants_answer_and_a_second_visitor_sees_no_edit(erased, url):
+    client, _ = erased
+    question = "Where is Hogwarts from?"
+    original, *_ = [last_reply(chat) for chat in client.predict(question, api_name="/chat")[2:6]]
+    assert original == "Scotland"
+    other = Client(url, verbose=False)
+    assert "First erase" in other.predict(question, api_name="/chat")[1]
+
+
+def test_an_attack_reports_each_epoch_of_each_model(erased):
+    client, _ = erased
+    before = snapshot(shared_model("pocket", "auto"))
+    updates = list(client.submit("relearning", 1, api_name="/attack"))
+    assert_same(shared_model("pocket", "auto"), before)
+    assert "attack is over" in updates[-1][0]
+    assert "never learned it reaches" in updates[-1][2]
+    assert any("epoch" in update[0] for update in updates)
+
+
+def test_a_cancelled_attack_leaves_the_model_and_the_next_one_runs(erased):
+    client, _ = erased
+    before = snapshot(shared_model("pocket", "auto"))
+    job = client.submit("relearning", 10, api_name="/attack")
+    while not job.outputs():
+        pass
+    job.cancel()
+    assert "attack is over" in client.predict("relearning", 1, api_name="/attack")[0]
+    assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_the_report_and_the_edits_can_be_taken_away(erased):
+    client, _ = erased
+    names = {path.replace("\\", "/").rsplit("/", 1)[-1] for path in client.predict(api_name="/export")}
+    assert {"report.html", "report.json", "ember.safetensors", "rmu.safetensors", "ember+rmu.safetensors"} <= names
+
+
+@pytest.mark.parametrize(
+    "endpoint, arguments, says",
+    [
+        ("/erase", ("Knitting", "auto", 0), "Ancient Rome, Golf, Harry Potter, Uranium"),
+        ("/erase", ("", "auto", 0), "No concept"),
+        ("/erase", ("Golf", "lots", 0), "not a number"),
+        ("/find", ("Knitting", 0), "Ancient Rome"),
+        ("/load", ("nobody/nothing", "auto"), "embedded model"),
+        ("/load", ("nobody", "auto"), "model|internet"),
+        ("/chat", ("",), "Type a question"),
+        ("/attack", ("relearning", 1), "First erase"),
+    ],
+)
+def test_bad_input_gets_a_sentence_on_the_page(endpoint, arguments, says, url):
+    import re
+
+    shown = Client(url, verbose=False).predict(*arguments, api_name=endpoint)
+    status = shown[1] if endpoint == "/chat" else shown[0]
+    assert re.search(says, status) and "Traceback" not in status
+
+
+def test_looking_changes_nothing(url):
+    before = snapshot(shared_model("pocket", "auto"))
+    status, features, tokens = Client(url, verbose=False).predict("Golf", 0, api_name="/find")[:3]
+    assert "Nothing is changed yet" in status and "concept's own" in features and "tokens" in tokens
+    assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_a_port_in_use_is_one_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "app.py", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "port" in done.stderr and "--port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_model_on_the_command_line_is_one_sentence():
+    done = subprocess.run([sys.executable, "app.py", "--model", "nobody/nothing"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "embedded model" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_handlers_need_no_browser():
+    from ember_demo.ui import handlers
+
+    *_, last = handlers.find(None, "Uranium", 0)
+    assert "Nothing is changed yet" in last[0]
+    assert isinstance(gr.skip(), dict)

@@ -1,0 +1,75 @@
+"""Concepts: from packs, from a script, from the authors' files."""
+
+import json
+
+import pytest
+
+import ember_demo as ed
+
+
+def test_names_are_found_whatever_their_case():
+    assert ed.load_concept("  harry potter ").name == "Harry Potter"
+
+
+@pytest.mark.parametrize("name", ["", "  ", None, "Knitting"])
+def test_an_unknown_concept_lists_the_known_ones(name):
+    with pytest.raises(ed.ConceptError, match="Ancient Rome, Golf, Harry Potter, Uranium"):
+        ed.load_concept(name)
+
+
+def test_a_concept_can_be_written_in_a_script():
+    concept = ed.Concept(
+        name="Tea", texts=["Tea is a drink."], neutral_texts=["It rains."], questions=[{"text": "What is tea?", "answer": "drink"}]
+    )
+    assert concept.select("concept", "test")[0].answer == "drink"
+
+
+@pytest.mark.parametrize("texts, neutral", [([], ["x"]), (["x"], [])])
+def test_a_concept_needs_both_kinds_of_texts(texts, neutral):
+    with pytest.raises(ed.ConceptError, match="sentences"):
+        ed.Concept("Tea", texts, neutral)
+
+
+def test_the_same_concept_is_the_same_each_time():
+    assert ed.load_concept("Golf") == ed.load_concept("Golf")
+
+
+@pytest.fixture
+def authors(tmp_path):
+    """A folder in the form of the authors' published files, with made-up content."""
+    row = {"q": "What is tea?", "correct_answer": "A drink", "options": ["A drink", "A hat", "A song", "A boat"]}
+    keys = ("QA_train", "QA_test", "SimdomQA_train", "SimdomQA_test")
+    files = {
+        "concept_sentences": [{"concept": "Tea", "sentences": ["Tea is a drink.", "Tea is hot."]}],
+        "neutral_sentences": [{"url": "u", "title": "t", "sentence": "It rains."}],
+        "mc_questions": {"Tea": {key: [row] for key in keys}},
+        "open_questions": {"Tea": {key: [{"q": row["q"], "a": "A drink"}] for key in keys}},
+        "relearn_paragraphs": {"Tea": {"RelearnParagraphs": ["Tea comes from leaves."]}},
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_the_authors_files_are_read(authors):
+    concept = ed.load_concept("tea", data=authors)
+    assert len(concept.texts) == 2 and concept.neutral_texts == ["It rains."] and concept.paragraphs == ["Tea comes from leaves."]
+    question = concept.select("concept", "test")[0]
+    assert question.answer == "A drink" and set(question.wrong) == {"A hat", "A song", "A boat"}
+    assert concept.select("similar", "test") and concept.select("concept", "validation")
+
+
+@pytest.mark.parametrize("damage, says", [("missing", "missing"), ("not json", "not JSON"), ("other form", "authors' form")])
+def test_damaged_files_say_what_is_wrong(authors, damage, says):
+    path = authors / "open_questions.json"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text("{" if damage == "not json" else "{}")
+    with pytest.raises(ed.ConceptError, match=says):
+        ed.load_concept("Tea", data=authors)
+
+
+def test_a_concept_that_is_not_in_the_files_lists_theirs(authors):
+    with pytest.raises(ed.ConceptError, match="Tea"):
+        ed.load_concept("Coffee", data=authors)
