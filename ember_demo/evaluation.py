@@ -68,23 +68,26 @@ class Scores:
         }
 
 
-def evaluate(model, concept, base=None, split="test", progress=silent):
+def evaluate(model, concept, base=None, split="test", progress=silent, multiple_choice=True):
     """Score the model as it stands, edits included, against its own unedited self.
 
     base: Scores of the unedited model on the same split, to save measuring them again.
+    multiple_choice: whether the four-option form is asked too; it takes half of the time.
     Raises ConceptError where the concept has no questions in this split.
     """
     if base is None and model.applied_edits:
         with model.unedited():
-            base = evaluate(model, concept, split=split)
+            base = evaluate(model, concept, split=split, multiple_choice=multiple_choice)
     questions = [q for kind in KINDS for q in concept.select(kind, split)]
     if not any(q.kind == "concept" for q in questions):
         raise ConceptError(f"{concept.name} has no {split} questions, so nothing can be scored; give some.")
     progress(0.1, "Asking the questions")
     replies = ask(model, questions)
     accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
-    progress(0.5, "Offering four options")
-    choices = _choose_options(model, [q for q in questions if len(q.wrong) == 3])
+    choices = []
+    if multiple_choice:
+        progress(0.5, "Offering four options")
+        choices = _choose_options(model, [q for q in questions if len(q.wrong) == 3])
     progress(0.9, "Measuring fluency")
     perplexity = _perplexities(model, concept)
     base_accuracy = base.accuracy if base else accuracy

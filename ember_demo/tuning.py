@@ -17,13 +17,13 @@ def choose(model, concept, candidates, progress=silent):
     """
     if not concept.select("concept", "validation"):
         raise ConceptError(f"{concept.name} has no validation questions to choose a setting on; give the setting, for instance delta=5.")
-    base = evaluate(model, concept, split="validation")
+    base = evaluate(model, concept, split="validation", multiple_choice=False)
     trials = []
     for number, edit in enumerate(candidates):
         share = part(progress, number / len(candidates), (number + 1) / len(candidates))
         share(0, f"Trying setting {number + 1} of {len(candidates)} on the validation questions")
         with edit.applied(model):
-            scores = evaluate(model, concept, base=base, split="validation", progress=share)
+            scores = evaluate(model, concept, base=base, split="validation", progress=share, multiple_choice=False)
         ability = min(1.0, scores.accuracy["general"] / base.accuracy["general"]) if base.accuracy.get("general") else 1.0
         trials.append(
             {

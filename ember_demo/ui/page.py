@@ -66,7 +66,7 @@ def build_page(model_id=POCKET):
             question = gr.Textbox(label="Your question", placeholder="Ask all four at once", max_lines=3, scale=5, elem_id="question")
             send = gr.Button("Ask all", variant="primary", scale=0, min_width=120)
             stop_chat = gr.Button("Stop", variant="stop", scale=0, min_width=90)
-            clear = gr.Button("Clear", scale=0, min_width=90)
+            clear = gr.Button("Clear all", scale=0, min_width=110)
         chat_status = gr.Markdown(elem_classes="status", elem_id="chat-status")
         chats = []
         with gr.Row():
@@ -120,7 +120,7 @@ def build_page(model_id=POCKET):
             [send.click, question.submit], handlers.chat, [session, question], [question, chat_status, *chats, session], show_progress="hidden", api_name="chat"
         )
         stop_chat.click(lambda: "Stopped.", None, chat_status, cancels=[asking], queue=False, api_visibility="private")
-        clear.click(handlers.clear_chat, session, [*chats, session], queue=False, api_visibility="private")
+        gr.on([clear.click, *[chat.clear for chat in chats]], handlers.clear_chat, session, [*chats, session], queue=False, api_visibility="private")
         attacking = attack.click(
             handlers.attack, [session, attack_name, epochs], [attack_status, plot, verdict, session], show_progress_on=attack_status, api_name="attack"
         )

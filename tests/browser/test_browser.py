@@ -60,7 +60,7 @@ def test_a_person_erases_asks_and_attacks(page):
     expect(page.locator("#chat-original")).to_contain_text("Scotland", timeout=60_000)
     for variant in ("rmu", "ember", "ember-rmu"):
         expect(page.locator(f"#chat-{variant} .bot").first).to_contain_text(re.compile(r"\S"), timeout=60_000)
-    page.get_by_role("button", name="Clear", exact=True).click()
+    page.get_by_role("button", name="Clear all").click()
     expect(page.locator("#chat-original")).not_to_contain_text("Scotland")
 
     page.get_by_role("button", name="Attack", exact=True).click()
