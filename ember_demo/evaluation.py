@@ -31,6 +31,7 @@ class Scores:
 
     accuracy, interval, choice_accuracy: by kind of question: open answers, their 95% Wilson interval (over facts:
     several wordings of one fact count once), and multiple choice by option likelihood where options exist.
+    choice_efficacy: efficacy on the four-option form, rescaled for chance; None where that was not asked.
     perplexity: on general text, and on general text that follows a sentence on the concept.
     efficacy, specificity, coherence, overall: in [0, 1], see METHOD in the README; derived: their
     95% intervals by bootstrap over subjects.
@@ -39,6 +40,7 @@ class Scores:
     accuracy: dict
     interval: dict
     choice_accuracy: dict
+    choice_efficacy: float | None
     invalid_rate: float
     perplexity: dict
     efficacy: float
@@ -59,6 +61,7 @@ class Scores:
         return flat | {
             "invalid_rate": self.invalid_rate,
             "efficacy": self.efficacy,
+            "choice_efficacy": self.choice_efficacy,
             "specificity": self.specificity,
             "coherence": self.coherence,
             "overall": self.overall,
@@ -84,10 +87,11 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     progress(0.1, "Asking the questions")
     replies = ask(model, questions)
     accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
-    choices = []
+    choice_accuracy = {}
     if multiple_choice:
         progress(0.5, "Offering four options")
         choices = _choose_options(model, [q for q in questions if len(q.wrong) == 3])
+        choice_accuracy = {k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)}
     progress(0.9, "Measuring fluency")
     perplexity = _perplexities(model, concept)
     base_accuracy = base.accuracy if base else accuracy
@@ -98,7 +102,8 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     return Scores(
         accuracy=accuracy,
         interval={kind: wilson(accuracy[kind], len({r.question.fact for r in _of(replies, kind)})) for kind in accuracy},
-        choice_accuracy={k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)},
+        choice_accuracy=choice_accuracy,
+        choice_efficacy=_choice_efficacy(choice_accuracy, base.choice_accuracy if base else choice_accuracy),
         invalid_rate=_mean(not r.valid for r in replies),
         perplexity=perplexity,
         efficacy=efficacy,
@@ -165,6 +170,12 @@ def _derive(accuracy, base):
     efficacy = 1 - kept_fraction(accuracy["concept"], base["concept"])
     kept = [kept_fraction(accuracy[k], base[k]) for k in ("general", "similar") if k in accuracy]
     return efficacy, harmonic_mean(kept)
+
+
+def _choice_efficacy(accuracy, base):
+    if "concept" not in accuracy or "concept" not in base:
+        return None
+    return 1 - kept_fraction_of_choices(accuracy["concept"], base["concept"])
 
 
 def _choose_options(model, questions):

@@ -83,7 +83,7 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
         random_state=42 + seed,
         device=str(model.device),
     )
-    smf.fit(table, progress=_reporter(progress, max_iter, smf.patience))
+    smf.fit(table, progress=_reporter(progress, smf.patience))
     texts = [model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(int(i)) for i in token_ids]
     features = tuple(
         _score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank)
@@ -115,11 +115,11 @@ def _score(k, activations, concept_only, neutral_only, texts, ratio, share):
     )
 
 
-def _reporter(progress, max_iter, patience):
-    """Iterations as a fraction: the end is unknown, so it nears 1 at a pace set by `patience`."""
+def _reporter(progress, patience):
+    """Iterations as a fraction that nears 1: how many there will be is not known."""
 
     def report(iteration, error):
         if iteration % 20 == 0:
-            progress(min(iteration / max_iter, 1) or 0, f"Factorizing the token embeddings: squared error {error:.4g}")
+            progress(iteration / (iteration + patience), f"Factorizing the word table: squared error {error:.4g}")
 
     return report

@@ -209,7 +209,7 @@ class LanguageModel:
             inputs = self.encode([self.prompt(q) for q in questions[start : start + batch_size]])
             output = self.network.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
             output = output[:, inputs["input_ids"].shape[1] :]
-            ends = self.network.generation_config.eos_token_id
+            ends = self.network.generation_config.eos_token_id or self.tokenizer.eos_token_id
             ended = torch.isin(output, torch.tensor(ends, device=output.device)).any(dim=1)
             texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
             answers += [(text.strip(), bool(done)) for text, done in zip(texts, ended)]

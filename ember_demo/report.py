@@ -42,13 +42,13 @@ def summary(report):
     return "\n".join(lines)
 
 
-def verdict(report):
-    """One sentence for a room: what each erasure gave back under the first attack."""
+def verdict(report, attack=None):
+    """One sentence for a room: what each erasure gave back under an attack, the first by default."""
     if not report["attacks"]:
         return f"{report['concept']} was erased; no attack was run, so nothing is known of how well it holds."
-    results = next(iter(report["attacks"].values()))
-    parts = [f"{label(name)} gave back {r['after']:.0%}" for name, r in results.items() if name not in ("original", "control")]
-    sentence = f"After retraining on other facts about {report['concept']}, {', '.join(parts)} of the answers"
+    results = report["attacks"][attack or next(iter(report["attacks"]))]
+    parts = [f"{label(name)} gave {r['after']:.0%} of the answers" for name, r in results.items() if name not in ("original", "control")]
+    sentence = f"After retraining on other material about {report['concept']}, {', '.join(parts)}"
     if "control" in results:
         sentence += f"; a model that never learned it reaches {results['control']['after']:.0%}"
     return sentence + "."

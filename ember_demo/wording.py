@@ -18,6 +18,7 @@ DEFINITIONS = {
     "general accuracy": "the same for general knowledge that should be kept.",
     "invalid rate": "share of answers that cannot be read as an answer: empty, or without an end. Gibberish is not erasure.",
     "efficacy": "how much of the concept is gone: 0 nothing, 1 all of it.",
+    "choice efficacy": "the same when the model only has to pick the likeliest of four options; guessing counts as nothing known.",
     "specificity": "how much of everything else is left: 1 all of it. Harmonic mean of general and neighbouring accuracy, against the original.",
     "coherence": "how fluent the model still is: how likely it finds ordinary text, alone and right after a sentence on the concept, "
     "against the original (a ratio of perplexities; no judge of style is used here).",

@@ -1,7 +1,5 @@
 """The embedded model's tokenizer: byte-level BPE with Gemma's special tokens and a chat template."""
 
-from collections import Counter
-
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -46,8 +44,3 @@ def train_tokenizer(texts, names, vocabulary_size):
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def words_of(texts):
-    """How many distinct whitespace words the texts hold: a guide for the vocabulary size."""
-    return len(Counter(word for text in texts for word in text.split()))

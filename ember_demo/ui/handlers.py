@@ -47,14 +47,15 @@ def find(session, concept_name, seed):
 
         def work(progress):
             features = Ember().find_features(session.model, session.concept, session.seed, progress)
-            return features, Ember(delta=1.0).edit(session.model, session.concept, features)
+            edit = Ember(delta=1.0).edit(session.model, session.concept, features)
+            tokens = [{"token": t["token"]} for t in edit.details["edited_tokens"]]
+            return edit.details["features"], _token_view(session, edit, tokens)
 
         for event in run(work):
             yield _status(event.fraction, event.message), gr.skip(), gr.skip(), gr.skip()
-        _, edit = event.result
-        text = f"Found {len(edit.details['features'])} features of {session.concept.name}. Nothing is changed yet."
-        tokens = [{"token": t["token"]} for t in edit.details["edited_tokens"]]
-        yield text, feature_cards(edit.details["features"]), _token_view(session, edit, tokens), session
+        features, token_view = event.result
+        text = f"Found {len(features)} features of {session.concept.name}. Nothing is changed yet."
+        yield text, feature_cards(features), token_view, session
     except EmberDemoError as error:
         yield _problem(error), gr.skip(), gr.skip(), gr.skip()
 
@@ -70,17 +71,16 @@ def erase(session, concept_name, delta, seed):
             model, concept = session.model, session.concept
             edits = build_edits(model, concept, [ember, RMU()], session.seed, lambda f, m, **d: progress(f * 0.75, m, **d))
             scores = score_edits(model, concept, edits, lambda f, m, **d: progress(0.75 + f * 0.25, m, **d))
-            return edits, scores
+            return edits, scores, _token_view(session, edits["ember"], edits["ember"].details["edited_tokens"])
 
         for event in run(work):
             yield _status(event.fraction, event.message), *quiet
-        edits, scores = event.result
+        edits, scores, token_view = event.result
         session = replace(session, edits=edits, scores=scores, results={}, histories={})
-        details = edits["ember"].details
         yield (
             f"**{session.concept.name} is erased** in three ways. Chat with them in step 3, attack them in step 4.",
-            feature_cards(details["features"]),
-            _token_view(session, edits["ember"], details["edited_tokens"]),
+            feature_cards(edits["ember"].details["features"]),
+            token_view,
             score_view(session),
             session,
             gr.update(choices=suggestions(session.concept), value=None),
@@ -131,16 +131,20 @@ def attack(session, attack_name, epochs):
     points = []
     try:
         yield "Starting the attack", no_points(), "", gr.skip()
-        for event in run(lambda progress: run_attack(chosen, session.model, session.concept, erased, session.seed, progress)):
+
+        def work(progress):
+            found = run_attack(chosen, session.model, session.concept, erased, session.seed, progress)
+            after = replace(session, results=session.results | {chosen.name: found})
+            return after, _verdict_view(after.report(), chosen.name)
+
+        for event in run(work):
             plot = gr.skip()
-            if "accuracy" in event.data and event.data not in [p["data"] for p in points]:
-                points.append({"data": event.data})
+            if "accuracy" in event.data and event.data not in points:
+                points.append(event.data)
                 plot = _plot(points)
             yield _status(event.fraction, event.message), plot, gr.skip(), gr.skip()
-        session = replace(session, results=session.results | {chosen.name: event.result})
-        report = session.report()
-        report["attacks"] = {chosen.name: report["attacks"][chosen.name]}
-        yield "The attack is over; every variant is back as it was before it.", gr.skip(), _verdict_view(report), session
+        session, shown = event.result
+        yield "The attack is over; every variant is back as it was before it.", gr.skip(), shown, session
     except EmberDemoError as error:
         yield _problem(error), gr.skip(), gr.skip(), gr.skip()
 
@@ -198,15 +202,15 @@ def _token_view(session, edit, tokens):
 
 
 def _plot(points):
-    rows = [{"epoch": p["data"]["epoch"], "right answers": p["data"]["accuracy"], "model": label(p["data"]["variant"])} for p in points]
+    rows = [{"epoch": p["epoch"], "right answers": p["accuracy"], "model": label(p["variant"])} for p in points]
     return pd.DataFrame(rows)
 
 
-def _verdict_view(report):
-    rows = next(iter(report["attacks"].values()))
+def _verdict_view(report, attack_name):
+    rows = report["attacks"][attack_name]
     cells = "".join(f"<tr><td>{label(n)}</td><td>{r['before']:.0%}</td><td>{r['after']:.0%}</td></tr>" for n, r in rows.items())
     table = f"<div class=scroll><table class=scores><tr><th>model</th><th>before</th><th>after</th></tr>{cells}</table></div>"
-    return f"<p><b>{verdict(report)}</b></p>{table}"
+    return f"<p><b>{verdict(report, attack_name)}</b></p>{table}"
 
 
 def _status(fraction, message):

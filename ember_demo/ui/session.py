@@ -2,7 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from ember_demo.language_model import load_model
@@ -40,7 +40,7 @@ class Session:
         return [str(path) for path in sorted(folder.iterdir())]
 
 
-@cache
+@lru_cache(maxsize=2)
 def shared_model(model_id, precision):
-    """One copy of each model for all visitors. Call it while holding the model lock."""
+    """One copy of a model for all visitors, the two used last; another is loaded again when it is asked for. Call it while holding the model lock."""
     return load_model(model_id, precision)

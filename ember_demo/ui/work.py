@@ -2,7 +2,6 @@
 
 import queue
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,10 +67,3 @@ def waiting():
     """Take the lock, yielding an event every half second until it is had."""
     while not MODEL_LOCK.acquire(timeout=0.5):
         yield Event(0.0, WAITING)
-
-
-@contextmanager
-def holding_model():
-    """The lock for short work."""
-    with MODEL_LOCK:
-        yield
