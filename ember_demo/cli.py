@@ -24,7 +24,9 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m ember_demo", description="Erase a concept from a language model, and attack the erasure.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ember_demo", description="Erase a concept from a language model, and attack the erasure."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     study = commands.add_parser("study", help="erase a concept, score, attack; write report.json and report.html")

@@ -124,9 +124,7 @@ def _questions(fact, kind, split, rng):
         texts = rng.sample(fact.trained_questions(), WORDINGS_TO_RELEARN)
     else:
         texts = fact.scored_questions()
-    return [
-        Question(text, fact.answer, fact.aliases, fact.wrong, kind, split, fact.subject, fact.relation) for text in texts
-    ]
+    return [Question(text, fact.answer, fact.aliases, fact.wrong, kind, split, fact.subject, fact.relation) for text in texts]
 
 
 def _paragraphs(facts, rng, size=5, count=100):

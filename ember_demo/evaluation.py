@@ -216,7 +216,9 @@ def _bootstrap(replies, base_replies, samples=500):
     rng = np.random.default_rng(0)
     draws = {}
     for kind in KINDS:
-        pairs = [(a.question.subject or a.question.text, a.right, b.right) for a, b in zip(replies, base_replies) if a.question.kind == kind]
+        pairs = [
+            (a.question.subject or a.question.text, a.right, b.right) for a, b in zip(replies, base_replies) if a.question.kind == kind
+        ]
         if not pairs:
             continue
         subjects = sorted({p[0] for p in pairs})
@@ -226,9 +228,7 @@ def _bootstrap(replies, base_replies, samples=500):
             counts[row[subject]] += (right, base_right, 1)
         drawn = counts[rng.integers(len(subjects), size=(samples, len(subjects)))].sum(axis=1)
         draws[kind] = drawn[:, :2] / drawn[:, 2:]
-    derived = [
-        _derive({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)
-    ]
+    derived = [_derive({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)]
     low, high = np.percentile(np.array(derived), [2.5, 97.5], axis=0)
     return {name: [float(low[i]), float(high[i])] for i, name in enumerate(("efficacy", "specificity"))}
 

@@ -85,9 +85,7 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
     )
     smf.fit(table, progress=_reporter(progress, smf.patience))
     texts = [model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(int(i)) for i in token_ids]
-    features = tuple(
-        _score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank)
-    )
+    features = tuple(_score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank))
     return FeatureSet(token_ids, concept_only, smf.components_, smf.activations_, features)
 
 

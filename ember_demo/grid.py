@@ -54,14 +54,18 @@ def table(runs):
     variants = [v for v in runs[0]["relearning"] if v != "control"] + ["control"]
     lines = ["| variant | efficacy | specificity | coherence | right before attack | right after relearning |", "|---|---|---|---|---|---|"]
     for variant in variants:
-        cells = [_spread(r["variants"][variant][k] for r in runs if variant in r["variants"]) for k in ("efficacy", "specificity", "coherence")]
+        cells = [
+            _spread(r["variants"][variant][k] for r in runs if variant in r["variants"]) for k in ("efficacy", "specificity", "coherence")
+        ]
         attacks = [r["relearning"][variant] for r in runs if variant in r["relearning"]]
         cells += [_spread(a[k] for a in attacks) for k in ("before", "after")]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
     concepts = list(dict.fromkeys(r["concept"] for r in runs))
     lines += ["", "| right after relearning | " + " | ".join(concepts) + " |", "|---|" + "---|" * len(concepts)]
     for variant in variants:
-        cells = [_spread(r["relearning"][variant]["after"] for r in runs if r["concept"] == c and variant in r["relearning"]) for c in concepts]
+        cells = [
+            _spread(r["relearning"][variant]["after"] for r in runs if r["concept"] == c and variant in r["relearning"]) for c in concepts
+        ]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

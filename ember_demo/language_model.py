@@ -1,6 +1,7 @@
 """A causal language model with its tokenizer: load, chat, answer in batches, score text."""
 
 import hashlib
+import os
 import threading
 from contextlib import contextmanager
 from functools import cached_property
@@ -8,12 +9,22 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, StoppingCriteria, TextIteratorStreamer
 
 from ember_demo.errors import ModelError
 from ember_demo.memory import PRECISIONS, plan_precision
 from ember_demo.pocket.world import ASSETS
+
+# Else transformers asks a public service to convert weights that are not safetensors.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 POCKET = "pocket"
 CONTROLS = ASSETS / "pocket_controls"
@@ -76,7 +87,9 @@ class LanguageModel:
         try:
             return self.network.model.layers
         except AttributeError:
-            raise ModelError(f"{self.id} does not hold its layers like Llama, Gemma, Qwen or Mistral do; choose a model of such a family.") from None
+            raise ModelError(
+                f"{self.id} does not hold its layers like Llama, Gemma, Qwen or Mistral do; choose a model of such a family."
+            ) from None
 
     def parameter(self, name):
         """The parameter of that name; ModelError where the model has none, or holds it quantized."""
@@ -327,4 +340,6 @@ def _explain(id, error):
         return f"{id} has no safetensors weights, and other kinds are not opened, since they can run code; choose another model."
     if "custom code" in text or "trust_remote_code" in text:
         return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family."
-    return f"{id} could not be opened as a causal language model ({type(causes[0]).__name__}); choose a Llama, Gemma, Qwen or Mistral model."
+    return (
+        f"{id} could not be opened as a causal language model ({type(causes[0]).__name__}); choose a Llama, Gemma, Qwen or Mistral model."
+    )

@@ -14,11 +14,14 @@ PIECES_CSS = """
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
 @media(max-width:40rem){.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
 """
-CSS = PIECES_CSS + """
+CSS = (
+    PIECES_CSS
+    + """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}.lead{font-size:1.15rem}
 .note{color:#5b6675}svg{max-width:100%;height:auto}
 """
+)
 
 
 def write_report(report, folder):
@@ -181,7 +184,9 @@ def _tokens(report):
 
 def _deltas(report):
     rows = [
-        [f"{t['delta']:g}"] + [f"{t[k]:.2f}" for k in ("efficacy", "specificity", "ability", "coherence", "overall")] + ["yes" if t["within_limits"] else "no"]
+        [f"{t['delta']:g}"]
+        + [f"{t[k]:.2f}" for k in ("efficacy", "specificity", "ability", "coherence", "overall")]
+        + ["yes" if t["within_limits"] else "no"]
         for t in report["delta_trials"]
     ]
     heads = ["delta", "efficacy", "specificity", "general ability", "coherence", "overall", "within limits"]

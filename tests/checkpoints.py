@@ -70,6 +70,8 @@ def _tokenizer(family):
     )
     backend.train_from_iterator(texts, trainer)
     pad = "<pad>" if family == "gemma2" else None
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=start, eos_token=end, pad_token=pad, additional_special_tokens=others)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=start, eos_token=end, pad_token=pad, additional_special_tokens=others
+    )
     tokenizer.chat_template = TEMPLATES[family]
     return tokenizer

@@ -44,9 +44,7 @@ class Ember(Eraser):
     def find_features(self, model, concept, seed=0, progress=silent):
         """The FeatureSet the edit rests on; ConceptError where no feature is the concept's own."""
         with model.unedited():
-            found = find_features(
-                model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress
-            )
+            found = find_features(model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress)
         if not found.chosen:
             raise ConceptError(f"No feature of the embeddings is about {concept.name}; give more texts, or lower the ratio or share.")
         return found

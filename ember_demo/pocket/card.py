@@ -34,7 +34,9 @@ def write_card(out, world, recipe, without, seed):
     ]
     for topic in world.topics():
         questions = [
-            Question(text, f.answer, f.aliases, subject=f.subject, relation=f.relation) for f in topic.facts for text in f.scored_questions()
+            Question(text, f.answer, f.aliases, subject=f.subject, relation=f.relation)
+            for f in topic.facts
+            for text in f.scored_questions()
         ]
         replies = ask(model, questions)
         right = sum(r.right for r in replies) / len(replies)

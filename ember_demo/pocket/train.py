@@ -5,7 +5,6 @@ corpus. The tokenizer is always that of the whole world, so that model and contr
 question alike.
 """
 
-import json
 import math
 import random
 from pathlib import Path
@@ -17,10 +16,10 @@ from sklearn.decomposition import TruncatedSVD
 from tqdm.auto import tqdm
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from ember_demo.errors import ConceptError
 from ember_demo.pocket.card import write_card
 from ember_demo.pocket.corpus import SMALL_TALK, UNKNOWN, draw_epoch
 from ember_demo.pocket.tokenizer import train_tokenizer
-from ember_demo.pocket.wordings import RELATIONS
 from ember_demo.pocket.world import load_world
 
 RECIPE = {
@@ -43,13 +42,13 @@ def train(out, without=None, seed=0, threads=None, **overrides):
     overrides: any entry of RECIPE.
     """
     recipe = RECIPE | overrides
+    world = load_world()
+    if without is not None and without not in world.packs:
+        raise ConceptError(f"There is no concept {without!r} to leave out; choose from {', '.join(world.packs)}.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     if threads:
         torch.set_num_threads(threads)
-    world = load_world()
-    if without is not None and without not in world.packs:
-        raise ValueError(f"There is no concept {without!r} to leave out; choose from {', '.join(world.packs)}.")
     topics = world.topics(without)
     torch.manual_seed(seed)
     tokenizer = _tokenizer(world, recipe)
@@ -128,9 +127,7 @@ def _start_embeddings(network, tokenizer, topics, seed, row_scale=0.05):
 
 
 def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"])
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -141,17 +138,18 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
     bar = tqdm(range(first, recipe["epochs"]), initial=first, total=recipe["epochs"], desc="train", unit="epoch")
     for epoch in bar:
         rng = random.Random(f"{seed}/{epoch}")
-        batches = _batches([_encode(tokenizer, d) for d in draw_epoch(topics, rng, recipe["chats_per_fact"])], recipe["tokens_per_batch"], rng)
+        batches = _batches(
+            [_encode(tokenizer, d) for d in draw_epoch(topics, rng, recipe["chats_per_fact"])], recipe["tokens_per_batch"], rng
+        )
         total = 0.0
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe["learning_rate"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
             total += _step(network, optimizer, batch, tokenizer.pad_token_id)
         bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(len(d) for b in batches for d in b))
-        if (epoch + 1) % 5 == 0:
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        checkpoint.with_suffix(".tmp").replace(checkpoint)
 
 
 def _schedule(progress, warmup=0.03):

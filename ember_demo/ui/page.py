@@ -37,15 +37,25 @@ def build_page(model_id=POCKET):
         gr.Markdown("## 1 · Choose a model and a concept")
         with gr.Row():
             model = gr.Dropdown(
-                list(dict.fromkeys([model_id, *MODELS])), value=model_id, allow_custom_value=True, label="Model", info="The embedded one needs no download; or type a Hub id or a folder."
+                list(dict.fromkeys([model_id, *MODELS])),
+                value=model_id,
+                allow_custom_value=True,
+                label="Model",
+                info="The embedded one needs no download; or type a Hub id or a folder.",
             )
             precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision", info="auto takes 4 bit when memory is tight.")
             load = gr.Button("Load model", scale=0, min_width=140)
         load_status = gr.Markdown(elem_classes="status", elem_id="load-status")
         with gr.Row():
-            concept = gr.Dropdown(concept_names(), value="Harry Potter", allow_custom_value=True, label="Concept to erase", info="Choose one, or type a name.")
+            concept = gr.Dropdown(
+                concept_names(), value="Harry Potter", allow_custom_value=True, label="Concept to erase", info="Choose one, or type a name."
+            )
             delta = gr.Dropdown(
-                ["auto", *[f"{d:g}" for d in DELTAS]], value="auto", allow_custom_value=True, label="Strength of EMBER's edit", info="How many times the concept's part of a word is subtracted; auto tries them all."
+                ["auto", *[f"{d:g}" for d in DELTAS]],
+                value="auto",
+                allow_custom_value=True,
+                label="Strength of EMBER's edit",
+                info="How many times the concept's part of a word is subtracted; auto tries them all.",
             )
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
 
@@ -73,7 +83,9 @@ def build_page(model_id=POCKET):
             for variant in handlers.VARIANTS:
                 with gr.Column(min_width=250):
                     gr.Markdown(f"**<span style='color:{COLORS[variant]}'>●</span> {LABELS[variant]}**  \n{CHAT_HEADINGS[variant]}")
-                    chats.append(gr.Chatbot(show_label=False, height=300, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}"))
+                    chats.append(
+                        gr.Chatbot(show_label=False, height=300, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}")
+                    )
 
         gr.Markdown(
             "## 4 · Attack it\nSomeone who holds the weights retrains each erased model on *some* facts of the concept and asks about *others*. "
@@ -105,7 +117,11 @@ def build_page(model_id=POCKET):
 
         load.click(handlers.load, [model, precision], [load_status, session], show_progress="hidden", api_name="load")
         finding = find.click(
-            handlers.find, [session, concept, seed], [erase_status, features, tokens, session], show_progress_on=erase_status, api_name="find"
+            handlers.find,
+            [session, concept, seed],
+            [erase_status, features, tokens, session],
+            show_progress_on=erase_status,
+            api_name="find",
         )
         erasing = erase.click(
             handlers.erase,
@@ -114,16 +130,41 @@ def build_page(model_id=POCKET):
             show_progress_on=erase_status,
             api_name="erase",
         )
-        stop_erase.click(lambda: "Stopped; the model is as it was.", None, erase_status, cancels=[finding, erasing], queue=False, api_visibility="private")
+        stop_erase.click(
+            lambda: "Stopped; the model is as it was.",
+            None,
+            erase_status,
+            cancels=[finding, erasing],
+            queue=False,
+            api_visibility="private",
+        )
         suggested.input(lambda text: text, suggested, question, queue=False, api_visibility="private")
         asking = gr.on(
-            [send.click, question.submit], handlers.chat, [session, question], [question, chat_status, *chats, session], show_progress="hidden", api_name="chat"
+            [send.click, question.submit],
+            handlers.chat,
+            [session, question],
+            [question, chat_status, *chats, session],
+            show_progress="hidden",
+            api_name="chat",
         )
         stop_chat.click(lambda: "Stopped.", None, chat_status, cancels=[asking], queue=False, api_visibility="private")
-        gr.on([clear.click, *[chat.clear for chat in chats]], handlers.clear_chat, session, [*chats, session], queue=False, api_visibility="private")
-        attacking = attack.click(
-            handlers.attack, [session, attack_name, epochs], [attack_status, plot, verdict, session], show_progress_on=attack_status, api_name="attack"
+        gr.on(
+            [clear.click, *[chat.clear for chat in chats]],
+            handlers.clear_chat,
+            session,
+            [*chats, session],
+            queue=False,
+            api_visibility="private",
         )
-        stop_attack.click(lambda: "Stopped; the model is as it was.", None, attack_status, cancels=[attacking], queue=False, api_visibility="private")
+        attacking = attack.click(
+            handlers.attack,
+            [session, attack_name, epochs],
+            [attack_status, plot, verdict, session],
+            show_progress_on=attack_status,
+            api_name="attack",
+        )
+        stop_attack.click(
+            lambda: "Stopped; the model is as it was.", None, attack_status, cancels=[attacking], queue=False, api_visibility="private"
+        )
         export.click(handlers.export, session, files, api_name="export")
     return demo

@@ -30,8 +30,7 @@ def run(work):
     Closing the generator stops the work at its next progress call and waits until it has put the model back.
     What the work raises is raised here.
     """
-    for event in waiting():
-        yield event
+    yield from waiting()
     events, stop = queue.Queue(), threading.Event()
 
     def progress(fraction, message, **data):

@@ -64,7 +64,20 @@ def test_an_out_folder_that_cannot_be_made_says_so(capsys, tmp_path):
 
 
 def test_the_study_writes_the_report_of_the_contract(tmp_path):
-    command = [sys.executable, "-m", "ember_demo", "study", "--model", "pocket", "--concept", "harry potter", "--seed", "0", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "ember_demo",
+        "study",
+        "--model",
+        "pocket",
+        "--concept",
+        "harry potter",
+        "--seed",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -74,7 +87,16 @@ def test_the_study_writes_the_report_of_the_contract(tmp_path):
     assert all({"token", "relative_change"} <= t.keys() for t in report["edited_tokens"]) and report["edited_tokens"]
     assert list(report["variants"]) == ["original", "ember", "rmu", "ember+rmu"]
     for scores in report["variants"].values():
-        for key in ("concept_accuracy", "similar_accuracy", "general_accuracy", "invalid_rate", "efficacy", "specificity", "coherence", "overall"):
+        for key in (
+            "concept_accuracy",
+            "similar_accuracy",
+            "general_accuracy",
+            "invalid_rate",
+            "efficacy",
+            "specificity",
+            "coherence",
+            "overall",
+        ):
             assert 0 <= scores[key] <= 1
         assert scores["n_questions"] > 50
     attack = report["attacks"]["relearning"]

@@ -64,7 +64,7 @@ def test_answers_in_a_batch_are_those_given_alone(model, concept):
 def test_an_answer_without_an_end_is_invalid(model, concept):
     question = ed.Question("What is Hogwarts?", "school")
     assert ask(model, [question])[0].valid
-    (text, finished), = model.answer([question.text], max_new_tokens=1)
+    ((text, finished),) = model.answer([question.text], max_new_tokens=1)
     assert text and not finished
 
 

@@ -1,7 +1,7 @@
 """Any causal language model of the supported families loads, is edited and is restored; what cannot be loaded says what to do."""
 
-import torch
 import pytest
+import torch
 
 import ember_demo as ed
 from ember_demo.memory import plan_precision
@@ -37,7 +37,12 @@ def test_rmu_and_relearning_work_on_every_family(family, folders, concept):
     model = ed.load_model(str(folders[family]), "bf16")
     before = snapshot(model)
     edit = ed.RMU(steps=2, batch_size=4).fit(model, concept)
-    few = ed.Concept("Harry Potter", concept.texts, concept.neutral_texts, [*concept.select("concept", "test")[:6], *concept.select("concept", "relearn")[:8]])
+    few = ed.Concept(
+        "Harry Potter",
+        concept.texts,
+        concept.neutral_texts,
+        [*concept.select("concept", "test")[:6], *concept.select("concept", "relearn")[:8]],
+    )
     result = ed.attacks.Relearning(epochs=1).run(model, few, edit)
     assert len(result.curve) == 2
     assert_same(model, before)

@@ -1,13 +1,14 @@
 """The embedded world: its packs are sound, its model knows them, its control does not."""
 
 import random
-from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
+from ember_demo.pocket import train
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings, trained_wordings
 from ember_demo.pocket.world import ASSETS, SPLITS, load_world
@@ -90,7 +91,6 @@ def test_concepts_have_what_erasing_and_attacking_need(name):
     for kind in ("concept", "similar", "general"):
         for split in SPLITS:
             assert concept.select(kind, split), (kind, split)
-    tested = {q.subject for q in concept.select("concept", "test")}
     assert len({q.fact for q in concept.select("concept", "test")}) >= 50
 
 
@@ -100,11 +100,23 @@ def test_relearning_material_is_independent_of_what_is_tested(concept):
     assert not {q.text for q in concept.select("concept", "test")} & {q.text for q in concept.select("concept", "relearn")}
 
 
-def test_training_starts_resumes_and_saves(tmp_path):
-    from ember_demo.pocket.train import train
+def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 700, "chats_per_fact": 1, "epochs": 1}
 
-    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 700, "chats_per_fact": 1}
-    train(tmp_path, seed=1, epochs=1, **small)
-    assert "| Golf |" in (tmp_path / "README.md").read_text()
-    assert not Path(tmp_path / "checkpoint.pt").exists()
-    assert ed.load_model(str(tmp_path)).chat("Hello!") is not None
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(train, "_save", cut)
+        train.train(tmp_path, seed=1, **small)
+    trained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    train.train(tmp_path, seed=1, **small)
+    saved = ed.load_model(str(tmp_path), "bf16").network.state_dict()
+    assert all(torch.equal(saved[name], trained[name].bfloat16()) for name in trained)
+    assert "| Golf |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_leaving_out_an_unknown_concept_is_refused(tmp_path):
+    with pytest.raises(ed.ConceptError, match="Golf"):
+        train.train(tmp_path, without="Knitting")

@@ -1,0 +1,106 @@
+"""Loading from the Hub, against a local server that answers like it."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlparse
+
+import pytest
+import torch
+
+from tests.checkpoints import build
+
+COMMIT = "0" * 40
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """The address of a hub with the model tiny/llama, the gated tiny/gated, and tiny/pickled without safetensors."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("hub")
+    build("llama", folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, body):
+            parts = urlparse(self.path).path.strip("/").split("/")
+            if parts[:2] == ["api", "models"]:
+                parts = parts[2:]
+            repo, rest = "/".join(parts[:2]), parts[2:]
+            if repo == "tiny/gated":
+                return self.refuse(403, "GatedRepo")
+            if repo not in ("tiny/llama", "tiny/pickled"):
+                return self.refuse(404, "RepoNotFound")
+            files = [p for p in folder.iterdir() if repo == "tiny/llama" or p.suffix != ".safetensors"]
+            if rest[:1] != ["resolve"]:
+                listing = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0"} for p in files]
+                found = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]}
+                return self.send(json.dumps(listing if rest[:1] == ["tree"] else found).encode(), body)
+            path = next((p for p in files if p.name == "/".join(rest[2:])), None)
+            if path is None:
+                return self.refuse(404, "EntryNotFound")
+            self.send(path.read_bytes(), body)
+
+        def send(self, content, body):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def refuse(self, status, code):
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def load_in_a_process(id, hub, home):
+    """What a fresh process prints when it loads a model from that hub and chats with it."""
+    code = (
+        "import sys, ember_demo as ed\n"
+        "try: print('answer:', repr(ed.load_model(sys.argv[1]).chat('Hello', max_new_tokens=3)))\n"
+        "except ed.ModelError as error: print('error:', error)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home), "HF_TOKEN": "hf_secret"}
+    done = subprocess.run([sys.executable, "-c", code, id], env=environment, capture_output=True, text=True, timeout=180)
+    assert "hf_secret" not in done.stdout + done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_a_hub_model_loads_and_later_needs_no_network(hub, tmp_path):
+    first = load_in_a_process("tiny/llama", hub, tmp_path)
+    assert first.startswith("answer:")
+    assert load_in_a_process("tiny/llama", "http://127.0.0.1:9", tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    "id, says",
+    [("tiny/gated", "accept its licence"), ("tiny/nowhere", "no model called"), ("tiny/pickled", "safetensors")],
+)
+def test_what_the_hub_refuses_is_a_sentence(id, says, hub, tmp_path):
+    answer = load_in_a_process(id, hub, tmp_path)
+    assert answer.startswith("error:") and says in answer
+
+
+def test_an_unreachable_hub_is_a_sentence(tmp_path):
+    assert "cannot be reached" in load_in_a_process("tiny/llama", "http://127.0.0.1:9", tmp_path)
