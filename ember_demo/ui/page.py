@@ -45,7 +45,9 @@ def build_page(model_id=POCKET):
             )
             precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision", info="auto takes 4 bit when memory is tight.")
             load = gr.Button("Load model", scale=0, min_width=140)
-        load_status = gr.Markdown(elem_classes="status", elem_id="load-status")
+        load_status = gr.Markdown(
+            f"**{model_id}** is in use; press *Load model* after choosing another.", elem_classes="status", elem_id="load-status"
+        )
         with gr.Row():
             concept = gr.Dropdown(
                 concept_names(), value="Harry Potter", allow_custom_value=True, label="Concept to erase", info="Choose one, or type a name."
