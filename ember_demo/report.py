@@ -8,7 +8,7 @@ from ember_demo.wording import COLORS, DEFINITIONS, label
 PIECES_CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 9.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
-.bar small{opacity:.75}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
 .scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
 .scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
@@ -109,7 +109,8 @@ def score_table(variants):
 
 def definitions():
     """Every metric in plain words, as a list."""
-    return "<ul class=note>" + "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items()) + "</ul>"
+    items = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items())
+    return f"<details><summary>What these words mean</summary><ul>{items}</ul></details>"
 
 
 def token_chips(tokens):
@@ -133,31 +134,37 @@ def feature_cards(features, limit=12):
     return f"<div class=cards>{''.join(cards)}</div>{more}"
 
 
-def _curves(results, width=720, height=300, left=46, top=12, bottom=34, right=12):
-    points = max(len(r["curve"]) for r in results.values())
+def attack_curves(curves, epochs, width=720, height=300, left=46, top=12, bottom=42, right=14):
+    """Right answers after each epoch as an SVG line a variant, with a legend. `curves`: list of shares by variant name, as far as known."""
 
     def x(epoch):
-        return left + (width - left - right) * epoch / max(1, points - 1)
+        return left + (width - left - right) * epoch / max(1, epochs)
 
     def y(share):
         return top + (height - top - bottom) * (1 - share)
 
     parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by epoch of the attack'>"]
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='#e3e7ec'/>")
-        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='#5b6675'>{tick:.0%}</text>")
-    for epoch in range(points):
-        parts.append(f"<text x={x(epoch):.1f} y={height - 12} font-size=12 text-anchor=middle fill='#5b6675'>{epoch}</text>")
-    parts.append(f"<text x={(left + width) / 2} y={height - 0} font-size=12 text-anchor=middle fill='#5b6675'>epochs of relearning</text>")
+        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity=.15 />")
+        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
+    for epoch in range(epochs + 1):
+        parts.append(f"<text x={x(epoch):.1f} y={height - 24} font-size=12 text-anchor=middle fill='currentColor'>{epoch}</text>")
+    parts.append(
+        f"<text x={(left + width) / 2} y={height - 5} font-size=12 text-anchor=middle fill='currentColor'>epochs of retraining</text>"
+    )
     legend = []
-    for name, result in results.items():
+    for name, curve in curves.items():
         color = COLORS.get(name, "#667")
-        line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(result["curve"]))
+        line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
         dash = " stroke-dasharray='6 4'" if name == "control" else ""
         parts.append(f"<polyline points='{line}' fill=none stroke='{color}' stroke-width=2.5{dash}/>")
-        parts += [f"<circle cx={x(e):.1f} cy={y(a):.1f} r=3.5 fill='{color}'/>" for e, a in enumerate(result["curve"])]
+        parts += [f"<circle cx={x(e):.1f} cy={y(a):.1f} r=3.5 fill='{color}'/>" for e, a in enumerate(curve)]
         legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
-    return "".join(parts) + "</svg><p>" + " &nbsp; ".join(legend) + "</p>"
+    return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
+
+
+def _curves(results):
+    return attack_curves({n: r["curve"] for n, r in results.items()}, max(len(r["curve"]) for r in results.values()) - 1)
 
 
 def _attack_table(results):

@@ -4,14 +4,13 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import gradio as gr
-import pandas as pd
 
 from ember_demo.attacks import ATTACKS
 from ember_demo.concept import load_concept
 from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EmberDemoError
 from ember_demo.language_model import POCKET
-from ember_demo.report import definitions, feature_cards, score_bars, score_table, token_chips, verdict
+from ember_demo.report import attack_curves, definitions, feature_cards, score_bars, score_table, token_chips, verdict
 from ember_demo.study import build_edits, coverage, run_attack, score_edits
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.work import MODEL_LOCK, run, waiting
@@ -20,11 +19,6 @@ from ember_demo.wording import label
 VARIANTS = ("original", "rmu", "ember", "ember+rmu")
 KEPT_MESSAGES = 6  # of a chat: the embedded model reads 512 tokens at most
 FIRST_ERASE = "First erase a concept, in step 2."
-
-
-def no_points():
-    """The attack plot before an attack."""
-    return pd.DataFrame({"epoch": pd.Series(dtype=float), "right answers": pd.Series(dtype=float), "model": pd.Series(dtype=str)})
 
 
 def load(model_id, precision):
@@ -128,9 +122,9 @@ def attack(session, attack_name, epochs):
         return
     chosen = ATTACKS[attack_name](epochs=int(epochs))
     erased = {name: edit for name, edit in session.edits.items() if edit}
-    points = []
+    curves = {}
     try:
-        yield "Starting the attack", no_points(), "", gr.skip()
+        yield "Starting the attack", attack_curves(curves, chosen.epochs), "", gr.skip()
 
         def work(progress):
             found = run_attack(chosen, session.model, session.concept, erased, session.seed, progress)
@@ -139,9 +133,10 @@ def attack(session, attack_name, epochs):
 
         for event in run(work):
             plot = gr.skip()
-            if "accuracy" in event.data and event.data not in points:
-                points.append(event.data)
-                plot = _plot(points)
+            if "accuracy" in event.data:  # the latest event comes again while nothing new happens
+                curve = curves.setdefault(event.data["variant"], [])
+                curve[event.data["epoch"] :] = [event.data["accuracy"]]
+                plot = attack_curves(curves, chosen.epochs)
             yield _status(event.fraction, event.message), plot, gr.skip(), gr.skip()
         session, shown = event.result
         yield "The attack is over; every variant is back as it was before it.", gr.skip(), shown, session
@@ -199,11 +194,6 @@ def _token_view(session, edit, tokens):
         f"<p>{len(tokens)} tokens: seen in texts on {session.concept.name}, in no neutral text, and part of a feature above. "
         f"They reach {len(found['covered'])} of the {total} subjects asked about.{bare}</p>" + token_chips(tokens)
     )
-
-
-def _plot(points):
-    rows = [{"epoch": p["epoch"], "right answers": p["accuracy"], "model": label(p["variant"])} for p in points]
-    return pd.DataFrame(rows)
 
 
 def _verdict_view(report, attack_name):

@@ -99,23 +99,12 @@ def build_page(model_id=POCKET):
             attack = gr.Button("Attack", variant="primary", scale=0, min_width=140)
             stop_attack = gr.Button("Stop", variant="stop", scale=0, min_width=90)
         attack_status = gr.Markdown(elem_classes="status", elem_id="attack-status")
-        plot = gr.LinePlot(
-            handlers.no_points(),
-            x="epoch",
-            y="right answers",
-            color="model",
-            color_map={LABELS[v]: c for v, c in COLORS.items()},
-            y_lim=[0, 1],
-            height=320,
-            tooltip="all",
-            label="Right answers after each epoch of the attack (1 = all)",
-            elem_id="attack-plot",
-        )
+        plot = gr.HTML(elem_id="attack-plot")
         verdict = gr.HTML(elem_id="verdict")
 
         gr.Markdown("## Take it with you")
         export = gr.Button("Make report and edit files")
-        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files")
+        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140)
 
         load.click(handlers.load, [model, precision], [load_status, session], show_progress="hidden", api_name="load")
         finding = find.click(

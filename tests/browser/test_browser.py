@@ -65,8 +65,11 @@ def test_a_person_erases_asks_and_attacks(page):
 
     page.get_by_role("button", name="Attack", exact=True).click()
     expect(page.locator("#attack-status")).to_contain_text("epoch", timeout=60_000)
-    expect(page.locator("#attack-plot canvas, #attack-plot svg").first).to_be_visible(timeout=60_000)
+    expect(page.locator("#attack-plot polyline").first).to_be_visible(timeout=60_000)
     expect(page.locator("#verdict")).to_contain_text("never learned it reaches", timeout=300_000)
+    expect(page.locator("#attack-plot polyline")).to_have_count(4)
+    expect(page.locator("#attack-plot circle")).to_have_count(4 * 5)  # before, and after each of four epochs
+    expect(page.locator("#attack-plot")).to_contain_text("Never learned it")
 
 
 def test_stopping_says_so_and_the_page_goes_on(page):
