@@ -6,7 +6,7 @@ from html import escape
 from ember_demo.wording import COLORS, DEFINITIONS, label
 
 PIECES_CSS = """
-.bar{display:grid;grid-template-columns:11rem 1fr 9.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
+.bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
 .bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
 .scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
@@ -145,7 +145,7 @@ def attack_curves(curves, epochs, width=720, height=300, left=46, top=12, bottom
 
     parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by epoch of the attack'>"]
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity=.15 />")
+        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
         parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
     for epoch in range(epochs + 1):
         parts.append(f"<text x={x(epoch):.1f} y={height - 24} font-size=12 text-anchor=middle fill='currentColor'>{epoch}</text>")
@@ -157,8 +157,8 @@ def attack_curves(curves, epochs, width=720, height=300, left=46, top=12, bottom
         color = COLORS.get(name, "#667")
         line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
         dash = " stroke-dasharray='6 4'" if name == "control" else ""
-        parts.append(f"<polyline points='{line}' fill=none stroke='{color}' stroke-width=2.5{dash}/>")
-        parts += [f"<circle cx={x(e):.1f} cy={y(a):.1f} r=3.5 fill='{color}'/>" for e, a in enumerate(curve)]
+        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5'{dash}></polyline>")
+        parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color}'></circle>" for e, a in enumerate(curve)]
         legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
 

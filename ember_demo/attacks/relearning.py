@@ -2,7 +2,7 @@
 
 import random
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,9 @@ class _FineTuning(Attack):
             raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
         if model.precision == "4bit":
             raise ModelError("Relearning trains every weight, which a 4-bit model does not allow; load it with --precision bf16.")
+        if self.learning_rate is None:
+            rate = SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE
+            return replace(self, learning_rate=rate).run(model, concept, edit, seed, progress)
         documents = [_encoded(model, *d, self.max_length) for d in self.documents(model, concept)]
         with edit.applied(model) if edit else nullcontext(), model.preserved():
             return self._train(model, documents, questions, seed, progress)
@@ -45,8 +48,7 @@ class _FineTuning(Attack):
         for parameter in model.network.parameters():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-        rate = self.learning_rate or (SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE)
-        optimizer = torch.optim.AdamW(model.network.parameters(), lr=rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(model.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         curve, replies = [], []
         for epoch in range(self.epochs + 1):
             if epoch:
