@@ -1,6 +1,7 @@
 """Relearning: fine-tune the erased model on some of the knowledge, ask for the rest."""
 
 import random
+from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,7 +13,7 @@ from ember_demo.errors import ConceptError, ModelError
 from ember_demo.evaluation import ask
 from ember_demo.progress import silent
 
-SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the larger is the paper's
+SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class _FineTuning(Attack):
     weight_decay: float = 0.01
     max_length: int = 256
 
+    @abstractmethod
     def documents(self, model, concept):
         """What is trained on: list of (context, text); the loss is on the text."""
-        raise NotImplementedError
 
     def run(self, model, concept, edit=None, seed=0, progress=silent):
         questions = concept.select("concept", "test")
