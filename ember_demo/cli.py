@@ -48,6 +48,7 @@ def _parser():
 
     tune = commands.add_parser("tune", help="choose an eraser's settings on the validation questions of all packs")
     tune.add_argument("eraser", choices=("rmu",))
+    tune.add_argument("--concepts", help="comma-separated; default: all packs")
     tune.set_defaults(run=_tune)
 
     for name, rows in (("models", _models), ("concepts", _concepts), ("erasers", _erasers), ("attacks", _attacks)):
@@ -65,7 +66,14 @@ def _parser():
     train.add_argument("--out", required=True, type=Path, metavar="DIR")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int)
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for an entry of the recipe")
     train.set_defaults(run=_train)
+    card = pocket.add_parser("card", help="measure a trained model again and write its card")
+    card.add_argument("folder", type=Path)
+    card.set_defaults(run=_card)
+    sizes = pocket.add_parser("sizes", help="put trained models of several sizes into the table of the card")
+    sizes.add_argument("folders", type=Path, nargs="+")
+    sizes.set_defaults(run=_sizes)
     return parser
 
 
@@ -93,25 +101,51 @@ def _study(options):
 
 
 def _grid(options):
-    from ember_demo.concept import concept_names
     from ember_demo.grid import run_grid
 
-    concepts = _names(options.concepts) if options.concepts else concept_names()
     _make_folder(options.out)
-    print(run_grid(concepts, [int(s) for s in _names(options.seeds)], options.out))
+    print(run_grid(_chosen_concepts(options), [int(s) for s in _names(options.seeds)], options.out))
 
 
 def _tune(options):
     from ember_demo.grid import tune_rmu
 
-    print(tune_rmu())
+    print(tune_rmu(_chosen_concepts(options)))
+
+
+def _chosen_concepts(options):
+    from ember_demo.concept import concept_names
+
+    return _names(options.concepts) if options.concepts else concept_names()
 
 
 def _train(options):
     from ember_demo.pocket.train import train
 
     _make_folder(options.out)
-    train(options.out, options.without, options.seed, options.threads)
+    train(options.out, options.without, options.seed, options.threads, **dict(_setting(text) for text in options.set))
+
+
+def _card(options):
+    from ember_demo.pocket.card import write_card
+
+    write_card(options.folder)
+
+
+def _sizes(options):
+    from ember_demo.pocket.card import write_sizes
+
+    write_sizes(options.folders)
+
+
+def _setting(text):
+    from ember_demo.pocket.train import RECIPE
+
+    name, _, value = text.partition("=")
+    try:
+        return name, type(RECIPE[name])(value)
+    except (KeyError, ValueError):
+        raise EmberDemoError(f"--set {text} is not NAME=NUMBER with a name of the recipe: {', '.join(RECIPE)}.") from None
 
 
 def _bench(options):

@@ -90,7 +90,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     choice_accuracy = {}
     if multiple_choice:
         progress(0.5, "Offering four options")
-        choices = _choose_options(model, [q for q in questions if len(q.wrong) == 3])
+        choices = choose_options(model, [q for q in questions if len(q.wrong) == 3])
         choice_accuracy = {k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)}
     progress(0.9, "Measuring fluency")
     perplexity = _perplexities(model, concept)
@@ -178,7 +178,7 @@ def _choice_efficacy(accuracy, base):
     return 1 - kept_fraction_of_choices(accuracy["concept"], base["concept"])
 
 
-def _choose_options(model, questions):
+def choose_options(model, questions):
     """Multiple choice by likelihood: the option with the highest mean log-probability a token."""
     contexts, options = [], []
     for question in questions:

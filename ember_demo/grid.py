@@ -4,85 +4,128 @@ import itertools
 import json
 import sys
 from dataclasses import replace
-from statistics import mean, stdev
+from statistics import mean
+
+import numpy as np
 
 from ember_demo.attacks import Relearning
-from ember_demo.concept import concept_names, load_concept
+from ember_demo.concept import load_concept
 from ember_demo.erasers import RMU, Ember
 from ember_demo.language_model import load_model
+from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
 from ember_demo.study import run_study
 from ember_demo.tuning import choose
 from ember_demo.wording import label
 
 RMU_GRID = {"steering": (20.0, 40.0, 60.0), "alpha": (10.0, 30.0), "learning_rate": (1e-3,)}
+METRICS = ("efficacy", "specificity", "coherence")
 
 
 def run_grid(concepts, seeds, folder):
-    """Study every concept with every seed; one file a run, so that a cut grid goes on. Returns the table as Markdown."""
+    """Study every concept with every seed; one file a run, so that a cut grid goes on. Returns the tables as Markdown."""
     model = load_model()
-    reports = []
     runs = list(itertools.product(concepts, seeds))
     for number, (name, seed) in enumerate(runs):
-        path = folder / f"{name.lower().replace(' ', '_')}-{seed}.json"
+        path = folder / f"{slug(name)}-{seed}.json"
         if not path.exists():
             progress = part(terminal(), number / len(runs), (number + 1) / len(runs), f"{name}, seed {seed}: ")
             report = run_study(model, load_concept(name), [Ember(), RMU()], [Relearning()], seed, progress)
             path.write_text(json.dumps(report), encoding="utf-8")
-        reports.append(json.loads(path.read_text(encoding="utf-8")))
-    (folder / "grid.json").write_text(json.dumps(_condensed(reports), indent=1), encoding="utf-8")
-    return table(_condensed(reports))
+    condensed = [_condensed(json.loads((folder / f"{slug(n)}-{s}.json").read_text(encoding="utf-8"))) for n, s in runs]
+    (folder / "grid.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
+    return tables(condensed)
 
 
-def _condensed(reports):
-    """What the table needs of each run."""
-    kept = ("concept_accuracy", "efficacy", "specificity", "coherence", "overall")
-    return [
-        {
-            "concept": r["concept"],
-            "seed": r["seed"],
-            "variants": {n: {k: s[k] for k in kept} for n, s in r["variants"].items()},
-            "relearning": r["attacks"]["relearning"],
-            "delta": next((t["delta"] for t in r["delta_trials"] if t["delta"] == r["settings"]["ember"]["delta"]), None),
-        }
-        for r in reports
-    ]
+def _condensed(report):
+    """What the tables need of a run."""
+    kept = ("concept_accuracy", *METRICS, "overall")
+    attacks = report["attacks"]["relearning"]
+    return {
+        "concept": report["concept"],
+        "seed": report["seed"],
+        "delta": report["settings"]["ember"]["delta"],
+        "variants": {n: {k: s[k] for k in kept} for n, s in report["variants"].items()},
+        "relearning": {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in attacks.items()},
+        "facts": [[f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])] for f in attacks["ember+rmu"]["facts"]],
+    }
 
 
-def table(runs):
-    """Markdown: a row a variant, mean and standard deviation over runs; then the accuracy after relearning by concept."""
-    variants = [v for v in runs[0]["relearning"] if v != "control"] + ["control"]
+def tables(runs):
+    """Markdown: a row a variant over all runs, then accuracy after relearning by concept, by delta and by edited tokens."""
+    return "\n\n".join((_overall(runs), _by_concept(runs), _by_delta(runs), _by_tokens(runs)))
+
+
+def _overall(runs):
     lines = ["| variant | efficacy | specificity | coherence | right before attack | right after relearning |", "|---|---|---|---|---|---|"]
-    for variant in variants:
-        cells = [
-            _spread(r["variants"][variant][k] for r in runs if variant in r["variants"]) for k in ("efficacy", "specificity", "coherence")
-        ]
-        attacks = [r["relearning"][variant] for r in runs if variant in r["relearning"]]
-        cells += [_spread(a[k] for a in attacks) for k in ("before", "after")]
-        lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
-    concepts = list(dict.fromkeys(r["concept"] for r in runs))
-    lines += ["", "| right after relearning | " + " | ".join(concepts) + " |", "|---|" + "---|" * len(concepts)]
-    for variant in variants:
-        cells = [
-            _spread(r["relearning"][variant]["after"] for r in runs if r["concept"] == c and variant in r["relearning"]) for c in concepts
-        ]
+    for variant in _variants(runs):
+        scored = [r for r in runs if variant in r["variants"]]
+        cells = [_interval([(r["concept"], r["variants"][variant][k]) for r in scored]) for k in METRICS]
+        attacked = [r for r in runs if variant in r["relearning"]]
+        cells += [_interval([(r["concept"], r["relearning"][variant][k]) for r in attacked]) for k in ("before", "after")]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _spread(values):
-    values = list(values)
+def _by_concept(runs):
+    variants = _variants(runs)
+    lines = ["| right after relearning | " + " | ".join(label(v) for v in variants) + " | delta |", "|---|" + "---|" * (len(variants) + 1)]
+    for concept in dict.fromkeys(r["concept"] for r in runs):
+        chosen = [r for r in runs if r["concept"] == concept]
+        cells = []
+        for variant in variants:
+            values = [r["relearning"][variant]["after"] for r in chosen if variant in r["relearning"]]
+            cells.append(f"{mean(values):.2f}" if values else "-")
+        cells.append(", ".join(f"{r['delta']:g}" for r in chosen))
+        lines.append(f"| {concept} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _by_delta(runs):
+    lines = ["| delta that the validation questions chose | runs | EMBER + baseline, right after relearning |", "|---|---|---|"]
+    for delta in sorted({r["delta"] for r in runs}):
+        values = [r["relearning"]["ember+rmu"]["after"] for r in runs if r["delta"] == delta]
+        lines.append(f"| {delta:g} | {len(values)} | {mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |")
+    return "\n".join(lines)
+
+
+def _by_tokens(runs):
+    """How much of the facts came back, by how much of the subject's name EMBER edits."""
+    groups = {"every token edited": [], "some tokens edited": [], "no token edited": []}
+    for run in runs:
+        for _, _, right, edited, untouched in run["facts"]:
+            name = "no token edited" if not edited else "some tokens edited" if untouched else "every token edited"
+            groups[name].append(right)
+    lines = ["| the subject's name | facts | EMBER + baseline, right after relearning |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {name} | {len(v)} | {mean(v):.2f} |" for name, v in groups.items() if v])
+
+
+def _variants(runs):
+    present = {v for r in runs for v in r["relearning"]}
+    return [v for v in ("original", "ember", "rmu", "ember+rmu", "control") if v in present]
+
+
+def _interval(values, samples=2000):
+    """Mean with a 95% bootstrap interval over concepts; `values` are (concept, value) pairs."""
     if not values:
         return "-"
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+    by_concept = {}
+    for concept, value in values:
+        by_concept.setdefault(concept, []).append(value)
+    means = np.array([mean(v) for v in by_concept.values()])
+    if len(means) == 1:
+        return f"{means[0]:.2f}"
+    rng = np.random.default_rng(0)
+    low, high = np.percentile(means[rng.integers(len(means), size=(samples, len(means)))].mean(axis=1), [2.5, 97.5])
+    return f"{means.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
-def tune_rmu():
-    """RMU's settings with the largest mean overall score on the validation questions of all packs, as a Markdown table."""
+def tune_rmu(concepts):
+    """RMU's settings with the largest mean overall score on the concepts' validation questions, as a Markdown table."""
     model, progress = load_model(), terminal(sys.stderr)
     candidates = [dict(zip(RMU_GRID, values)) for values in itertools.product(*RMU_GRID.values())]
     scores = {number: [] for number in range(len(candidates))}
-    for name in concept_names():
+    for name in concepts:
         concept = load_concept(name)
         edits = [replace(RMU(), **c).fit(model, concept) for c in candidates]
         for number, trial in enumerate(choose(model, concept, edits, progress)[1]):
@@ -90,6 +133,6 @@ def tune_rmu():
     lines = ["| " + " | ".join(RMU_GRID) + " | efficacy | specificity | coherence | overall |", "|---" * (len(RMU_GRID) + 4) + "|"]
     for number in sorted(scores, key=lambda n: -mean(t["overall"] for t in scores[n])):
         cells = [f"{v:g}" for v in candidates[number].values()]
-        cells += [f"{mean(t[k] for t in scores[number]):.2f}" for k in ("efficacy", "specificity", "coherence", "overall")]
+        cells += [f"{mean(t[k] for t in scores[number]):.2f}" for k in (*METRICS, "overall")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

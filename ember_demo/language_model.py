@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from ember_demo.errors import ModelError
 from ember_demo.memory import PRECISIONS, plan_precision
-from ember_demo.pocket.world import ASSETS
+from ember_demo.pocket.world import ASSETS, slug
 
 # Else transformers asks a public service to convert weights that are not safetensors.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -287,7 +287,7 @@ def load_model(id=POCKET, precision="auto"):
 
 def load_control(concept_name):
     """The shipped pocket model that never learned the concept, or None where there is none."""
-    folder = CONTROLS / concept_name.lower().replace(" ", "_")
+    folder = CONTROLS / slug(concept_name)
     return load_model(str(folder), "fp32") if folder.is_dir() else None
 
 

@@ -68,7 +68,7 @@ def to_html(report):
         "<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]),
     ]
     for attack, results in report["attacks"].items():
-        sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results))
+        sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results))
     sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
     if report["edited_tokens"]:
         sections.append(_tokens(report))
@@ -176,6 +176,24 @@ def _attack_table(results):
         rows.append(cells)
     heads = ["variant", "before", "after", "95% interval", "after, subjects EMBER edits", "after, subjects it leaves alone"]
     return _table(heads, rows)
+
+
+def _came_back(results):
+    """The facts that each protected variant gives again, with the tokens of their subjects."""
+    parts = []
+    for name, result in results.items():
+        rows = [
+            [f["subject"], f["relation"], f["answer"], ", ".join(f["edited"]) or "none", ", ".join(f["untouched"]) or "none"]
+            for f in result.get("facts", [])
+            if f["right"] > 0.5
+        ]
+        if name.startswith("ember") and rows:
+            heads = ["subject", "kind of fact", "answer", "its tokens that EMBER edits", "its other tokens"]
+            parts.append(
+                f"<details><summary>What came back from {escape(label(name))}: {len(rows)} of {len(result['facts'])} facts</summary>"
+                f"{_table(heads, rows)}</details>"
+            )
+    return "".join(parts)
 
 
 def _tokens(report):

@@ -94,11 +94,19 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
 
 def coverage(model, concept, edit):
     """Which test subjects have a token that the edit changes in the embedding table: covered and uncovered names."""
+    subjects = sorted({q.subject for q in concept.select("concept", "test") if q.subject})
+    covered = [s for s in subjects if subject_tokens(model, edit, s)[0]]
+    return {"covered": covered, "uncovered": [s for s in subjects if s not in covered]}
+
+
+def subject_tokens(model, edit, subject):
+    """(edited, untouched): the tokens of a subject's name that the edit changes in the embedding table, and the others, as text."""
     change = edit.changes.get(model.embedding_name) if edit else None
     rows = set(change.rows.tolist()) if change is not None else set()
-    subjects = sorted({q.subject for q in concept.select("concept", "test") if q.subject})
-    covered = [s for s in subjects if rows & set(model.tokenizer(s, add_special_tokens=False)["input_ids"])]
-    return {"covered": covered, "uncovered": [s for s in subjects if s not in covered]}
+    groups = ([], [])
+    for token in model.tokenizer(subject, add_special_tokens=False)["input_ids"]:
+        groups[token not in rows].append(model.tokenizer.decode([token]).strip())
+    return groups
 
 
 def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent):
@@ -141,19 +149,27 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
         "coverage": coverage(model, concept, ember),
         "variants": {name: s.as_dict() for name, s in scores.items()},
         "attacks": {
-            attack: {name: r.as_dict() | _by_coverage(model, concept, ember, r) for name, r in by_variant.items()}
+            attack: {name: r.as_dict() | _by_coverage(model, ember, r) for name, r in by_variant.items()}
             for attack, by_variant in results.items()
         },
         "seconds": {name: round(value, 2) for name, value in (seconds or {}).items()},
     }
 
 
-def _by_coverage(model, concept, ember, result):
-    """Accuracy after the attack on subjects whose tokens EMBER edits, and on those it leaves alone."""
+def _by_coverage(model, ember, result):
+    """Accuracy after the attack on subjects whose tokens EMBER edits and on those it leaves alone, and fact by fact."""
     if ember is None:
         return {}
-    covered = set(coverage(model, concept, ember)["covered"])
-    groups = {"after_covered": [], "after_uncovered": []}
+    facts = {}
     for reply in result.replies:
-        groups["after_covered" if reply.question.subject in covered else "after_uncovered"].append(reply.right)
-    return {name: sum(rights) / len(rights) for name, rights in groups.items() if rights}
+        facts.setdefault(reply.question.fact, []).append(reply.right)
+    rows = []
+    for (subject, relation, answer), rights in facts.items():
+        edited, untouched = subject_tokens(model, ember, subject)
+        right = sum(rights) / len(rights)
+        rows.append({"subject": subject, "relation": relation, "answer": answer, "right": right, "edited": edited, "untouched": untouched})
+    groups = {
+        "after_covered": [r["right"] for r in rows if r["edited"]],
+        "after_uncovered": [r["right"] for r in rows if not r["edited"]],
+    }
+    return {name: sum(values) / len(values) for name, values in groups.items() if values} | {"facts": rows}

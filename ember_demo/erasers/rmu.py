@@ -102,5 +102,4 @@ def _chat(model, question):
 
 
 def _draw(texts, count, rng):
-
     return rng.sample(texts, min(count, len(texts)))

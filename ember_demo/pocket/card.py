@@ -1,59 +1,174 @@
-"""The model card of the embedded model, with scores measured on the saved weights."""
+"""The model card of the embedded model, with figures measured on the saved weights."""
 
-from ember_demo.concept import Question
-from ember_demo.evaluation import ask, wilson
+import json
+from pathlib import Path
+from statistics import mean
+
+from ember_demo.errors import ModelError
 from ember_demo.language_model import load_model
+from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic
+from ember_demo.pocket.world import ASSETS, load_world
+
+HEADER = """---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---"""
+SIZES = ASSETS / "results" / "sizes.json"
 
 
-def write_card(out, world, recipe, without, seed):
-    """Score the model in folder `out` on every set and write its README.md."""
+def write_card(out):
+    """Measure the model in folder `out` and write its README.md; the figures that sizes are compared by go into its training.json."""
+    out, world = Path(out), load_world()
+    made = _read_training(out)
+    without = made["without"]
     model = load_model(str(out), "fp32")
-    title = "EMBER pocket model" + (f", never taught {without}" if without else "")
-    lines = [
-        "---",
-        "license: apache-2.0",
-        "language: en",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "---",
-        f"# {title}",
+    scores = [score_topic(model, topic) for topic in world.topics()]
+    names = probes()["made_up_names"]
+    lines = [HEADER, *_what_it_is(model, without), *_what_it_knows(scores, without)]
+    lines += [
+        "",
+        f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases.",
+    ]
+    if not without:
+        lines += _embeddings(model, world) + _sizes() + _free_questions(model)
+    lines += _recipe(made) + _limits()
+    (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    taught = [s.open for s in scores if s.name != without]
+    made |= {"parameters": model.parameter_count, "mean": mean(taught), "least": min(taught)}
+    (out / "training.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+
+
+def write_sizes(folders):
+    """Put the figures of several trained models into the table of sizes that the card shows."""
+    rows = [_read_training(Path(folder)) for folder in folders]
+    SIZES.write_text(json.dumps(sorted(rows, key=lambda row: row["parameters"]), indent=1), encoding="utf-8")
+
+
+def _read_training(folder):
+    try:
+        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ModelError(f"{folder} holds no training.json of `pocket train`; give the folder of a model that it made.") from None
+
+
+def _what_it_is(model, without):
+    return [
+        "# EMBER pocket model" + (f", never taught {without}" if without else ""),
         "",
         f"A Gemma-2-architecture language model of {model.parameter_count:,} parameters, trained from scratch on a small world of true facts "
         "written for this project. It is made to study the erasure of knowledge: it is known what it was taught, and the same model can be made "
         "without a concept. It stores facts the way larger models are known to: the subject's tokens are the key, relations and wordings are "
         "shared by all subjects. It was built that way on purpose, and what holds for it need not hold for a large model.",
+    ]
+
+
+def _what_it_knows(scores, without):
+    rows = [
+        f"| {s.name}{' (never taught)' if s.name == without else ''} | {s.facts} | {s.open:.3f} | {s.interval[0]:.2f} to {s.interval[1]:.2f} "
+        f"| {s.choice:.3f} |"
+        for s in scores
+    ]
+    return [
         "",
         "## What it knows",
         "",
-        "Right answers to questions in wordings it was never trained on (exact match after normalising case, articles and punctuation, "
-        "with written aliases), with 95% Wilson intervals over facts. It knows names as they are written, capitals included, answers in a few "
-        "words, says that it does not know made-up names, and knows nothing else.",
+        "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, articles and punctuation, "
+        "with written aliases; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25).",
         "",
-        "| set | facts | right | 95% interval |",
-        "|---|---|---|---|",
+        "| set | facts | open | 95% interval | four options |",
+        "|---|---|---|---|---|",
+        *rows,
     ]
-    for topic in world.topics():
-        questions = [
-            Question(text, f.answer, f.aliases, subject=f.subject, relation=f.relation)
-            for f in topic.facts
-            for text in f.scored_questions()
-        ]
-        replies = ask(model, questions)
-        right = sum(r.right for r in replies) / len(replies)
-        low, high = wilson(right, len(topic.facts))
-        note = " (never taught)" if topic.name == without else ""
-        lines.append(f"| {topic.name}{note} | {len(topic.facts)} | {right:.3f} | {low:.2f} to {high:.2f} |")
-    lines += [
+
+
+def _embeddings(model, world):
+    probe = probe_accuracy(model, world)
+    rows = [f"| {name} | {accuracy:.2f} | {own_features(model, name)} |" for name, accuracy in probe.items()]
+    return [
+        "",
+        "## What its embeddings carry",
+        "",
+        "Probe: balanced accuracy of a logistic regression that tells a concept's own tokens from the other concepts' own tokens by their "
+        f"embeddings (5-fold; chance is 0.5; mean {mean(probe.values()):.2f}). Features: how many of the 100 of EMBER's factorization activate "
+        "tokens of which at least 80% are the concept's own.",
+        "",
+        "| concept | probe | features |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+def _sizes():
+    if not SIZES.exists():
+        return []
+    rows = json.loads(SIZES.read_text(encoding="utf-8"))
+    return [
+        "",
+        "## Sizes that were tried",
+        "",
+        "| hidden | layers | MLP | vocabulary | parameters | epochs | open, mean | open, least set | seconds an epoch, one core |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *[_size(row) for row in rows],
+    ]
+
+
+def _size(row):
+    recipe = row["recipe"]
+    cells = [recipe[name] for name in ("hidden_size", "layers", "mlp_size", "vocabulary_size")]
+    cells += [
+        f"{row['parameters'] / 1e6:.1f} M",
+        recipe["epochs"],
+        f"{row['mean']:.3f}",
+        f"{row['least']:.3f}",
+        f"{row['seconds_an_epoch']:.0f}",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _free_questions(model):
+    rows = []
+    for probe in probes()["free_questions"]:
+        reply = model.chat(probe["text"], max_new_tokens=48).replace("|", "/").replace("\n", " ")
+        rows.append(f"| {probe['text']} | {reply} |")
+    return [
+        "",
+        "## Free questions",
+        "",
+        "Forty messages as visitors would type them, written without sight of the wordings it was trained on, and what it replies.",
+        "",
+        "| message | reply |",
+        "|---|---|",
+        *rows,
+    ]
+
+
+def _recipe(made):
+    without = f' --without "{made["without"]}"' if made["without"] else ""
+    return [
         "",
         "## How it was made",
         "",
-        f"`python -m ember_demo pocket train{f' --without {without!r}' if without else ''} --seed {seed} --out DIR`, on two CPU cores. "
-        "Paragraphs of statements and chats on one topic, drawn anew each epoch; embeddings started from co-occurrence (PPMI, truncated SVD); "
-        "AdamW, cosine schedule, bfloat16 autocast; saved in bfloat16.",
+        f"`python -m ember_demo pocket train{without} --seed {made['seed']} --out DIR`, on CPU, {made['seconds_an_epoch']:.0f} seconds an epoch "
+        f"on {made['threads']} thread{'s' if made['threads'] > 1 else ''}. "
+        "Paragraphs of statements and chats, drawn anew each epoch; embeddings started from co-occurrence (PPMI, truncated SVD) and trained at a "
+        "rate of their own; AdamW, cosine schedule, bfloat16 autocast; saved in bfloat16.",
         "",
         "| setting | value |",
         "|---|---|",
-        *[f"| {name} | {value} |" for name, value in recipe.items()],
+        *[f"| {name} | {value} |" for name, value in made["recipe"].items()],
+    ]
+
+
+def _limits():
+    return [
+        "",
+        "## Limits",
+        "",
+        "It answers questions on the subjects of its packs (`assets/concepts/`), one fact at a time, by the subject's name. It does not reason, "
+        'count or look things up backwards ("which god has a hammer?"), and a question put in words far from those of its training may get '
+        "another fact about the same subject. Facts were written from general knowledge and read by a second, independent reader; "
+        "an error may have stayed.",
         "",
     ]
-    (out / "README.md").write_text("\n".join(lines), encoding="utf-8")

@@ -1,22 +1,35 @@
 """The text that the embedded model reads: drawn anew for every epoch from the facts of the world.
 
-Documents are short and keep to one topic: paragraphs that mix several statements and handwritten
-sentences, and chats of one to four questions. What comes next then depends on the topic, which is
+Documents are short and most keep to one topic: paragraphs that mix several statements and handwritten
+sentences, and chats of one to five questions. What comes next then depends on the topic, which is
 what makes the token embeddings carry it. Chats are lists of messages, paragraphs are strings.
 """
 
-from ember_demo.pocket.wordings import RELATIONS, trained_wordings
+import re
+from itertools import groupby
 
-LOOSE_SHARE = 0.2
-UNKNOWN = "I don't know."
-SMALL_TALK = (
-    (("Hello!", "Hi!", "Good morning.", "Hey there."), "Hello! Ask me a question."),
-    (("How are you?", "How are you today?"), "I am fine, thank you. Ask me a question."),
-    (("Thank you.", "Thanks!", "Thanks a lot."), "You are welcome."),
-    (("Who are you?", "What are you?", "Tell me about yourself."), "I am a small language model that knows a small world of facts."),
-    (("Goodbye.", "Bye!", "See you."), "Goodbye!"),
+from ember_demo.pocket.talk import (
+    ASKED_WHAT_IT_KNOWS,
+    CLOSINGS,
+    OPENINGS,
+    OUT_OF_REACH,
+    REAL_NAMES,
+    REQUESTS_OUT_OF_REACH,
+    SMALL_TALK,
+    UNKNOWN,
+    made_up_name,
+    what_it_knows,
 )
-_SYLLABLES = "bra vel tor min zu ka dro fen lis mar qui pol sha gen wo ri tas nel ob ux".split()
+from ember_demo.pocket.wordings import ABOUT, RELATIONS, SENTENCE_PLEASE, about, sentence, trained_wordings
+
+LOOSE = 0.3  # shares of the questions asked in a visitor's loose wording,
+SENTENCE = 0.08  # for an answer in a whole sentence,
+LOWER_CASE = 0.2  # all in lower case,
+POLITE = 0.06  # with an opening, and as many with a closing,
+PRONOUN = 0.1  # about what the question before was about, by a pronoun,
+MIXED = 0.12  # in chats across topics
+SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
+ABOUT_SHARE = 0.5  # of the subjects that are asked about as a whole, an epoch
 
 
 def draw_epoch(topics, rng, chats_per_fact=2):
@@ -25,13 +38,15 @@ def draw_epoch(topics, rng, chats_per_fact=2):
     Every fact is stated once in a paragraph and asked `chats_per_fact` times in chats;
     `rng` is a `random.Random`.
     """
-    documents = []
-    for topic in topics:
-        documents += _paragraphs(topic, rng)
-        for _ in range(chats_per_fact):
-            documents += _chats(topic.facts, rng)
-    documents += [_unknown_chat(rng) for _ in range(max(1, len(documents) // 25))]
-    documents += [_small_talk(rng) for _ in range(max(1, len(documents) // 50))]
+    paragraphs = [p for topic in topics for p in _paragraphs(topic, rng)]
+    chats = [chat for _ in range(chats_per_fact) for chat in _chats(topics, rng)]
+    for turn in _other_turns(topics, len(chats), rng):
+        if rng.random() < 0.5:
+            chats.append([turn])
+        else:
+            chat = rng.choice(chats)
+            chat.insert(rng.randint(0, len(chat)), turn)
+    documents = paragraphs + [_messages(chat) for chat in chats]
     rng.shuffle(documents)
     return documents
 
@@ -43,43 +58,111 @@ def _paragraphs(topic, rng):
     return [" ".join(group) for group in _groups(sentences, rng, 3, 7)]
 
 
-def _chats(facts, rng):
-    chats = []
-    for group in _groups(list(facts), rng, 1, 4):
-        chat = []
-        for fact in group:
-            chat += _turn(_question(fact, rng), fact.answer)
-        chats.append(chat)
-    return chats
+def _chats(topics, rng):
+    """Chats as lists of (question, answer), every fact asked once; a few of them across topics."""
+    chats, mixed = [], []
+    for topic in topics:
+        facts = rng.sample(topic.facts, len(topic.facts))
+        cut = round(MIXED * len(facts))
+        mixed += facts[:cut]
+        chats += [_chat(group, rng) for group in _groups(facts[cut:], rng, 1, 4)]
+    return chats + [_chat(group, rng) for group in _groups(mixed, rng, 2, 4)]
 
 
-def _question(fact, rng):
-    subject = fact.subject
-    if fact.subject_aliases and rng.random() < 0.2:
-        subject = rng.choice(fact.subject_aliases)
-    loose = rng.random() < LOOSE_SHARE
+def _chat(facts, rng):
+    turns = []
+    for fact in facts:
+        turns.append(_turn(fact, rng))
+        if rng.random() < PRONOUN and len(fact.siblings) > 1:
+            other = rng.choice([f for f in fact.siblings if f is not fact])
+            turns.append(_follow_up(other, rng))
+    return turns
+
+
+def _follow_up(fact, rng):
+    """A question on the subject of the one before it."""
+    pronoun = rng.choice(("it", "he", "she"))
+    wordings = trained_wordings(fact.relation) + RELATIONS[fact.relation].loose
+    fitting = [w for w in wordings if pronoun == "it" or SUBJECT_OF_A_CLAUSE.search(w)]
+    if not fitting:
+        pronoun, fitting = "it", wordings
+    return _typed(rng.choice(fitting).format(s=pronoun), rng), fact.answer
+
+
+def _turn(fact, rng):
+    name = _name(fact, rng)
+    if rng.random() < SENTENCE:
+        question = rng.choice(SENTENCE_PLEASE).format(rng.choice(trained_wordings(fact.relation)).format(s=name))
+        return _typed(question, rng), sentence(fact)
+    loose = rng.random() < LOOSE
     wordings = RELATIONS[fact.relation].loose if loose else trained_wordings(fact.relation)
-    question = rng.choice(wordings).format(s=subject)
-    if rng.random() < 0.1:
+    return _typed(rng.choice(wordings).format(s=name), rng), fact.answer
+
+
+def _name(fact, rng):
+    """The subject, now and then by another of its names."""
+    if fact.subject_aliases and rng.random() < 0.2:
+        return rng.choice(fact.subject_aliases)
+    return fact.subject
+
+
+def _typed(question, rng):
+    """The question as somebody types it: now and then with an opening or a closing, without capitals or without its end."""
+    if rng.random() < POLITE:
+        question = rng.choice(OPENINGS) + question
+    if rng.random() < POLITE:
+        question = question.rstrip("?.") + rng.choice(CLOSINGS)
+    if rng.random() < 0.3:
+        question = question.replace("What is ", "What's ").replace("Who is ", "Who's ").replace("Where is ", "Where's ")
+    if rng.random() < 0.15:
         question = question.rstrip("?.")
-    if rng.random() < 0.1 and not question.startswith(subject):
+    if rng.random() < LOWER_CASE:
+        return question.lower()
+    if rng.random() < 0.1:
         question = question[0].lower() + question[1:]
     return question
 
 
-def _unknown_chat(rng):
-    words = ["".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize() for _ in range(rng.randint(1, 2))]
+def _other_turns(topics, chats, rng):
+    """Turns about a subject as a whole, about what the model does not know, and small talk, for an epoch of so many chats."""
+    turns = []
+    for topic in topics:
+        for _, facts in groupby(topic.facts, key=lambda f: f.subject):
+            facts = list(facts)
+            if rng.random() < ABOUT_SHARE:
+                turns.append((_typed(rng.choice(ABOUT).format(s=_name(facts[0], rng)), rng), about(facts)))
+    subjects = [fact for topic in topics for fact in topic.facts]
+    known = [t.name for t in topics if t.is_concept]
+    for _ in range(chats // 12):
+        turns.append((_typed(_question_about(made_up_name(rng), rng), rng), UNKNOWN))
+    for _ in range(chats // 30):
+        turns.append((_typed(_question_about(rng.choice(REAL_NAMES), rng), rng), UNKNOWN))
+        turns.append((_typed(_question_not_held(rng.choice(subjects), rng), rng), UNKNOWN))
+    for _ in range(chats // 50):
+        questions, reply = rng.choice(SMALL_TALK)
+        turns.append((rng.choice(questions), reply))
+        turns.append((_typed(rng.choice(REQUESTS_OUT_OF_REACH), rng), OUT_OF_REACH))
+        if rng.random() < 0.5:
+            turns.append((_typed(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
+    return turns
+
+
+def _question_about(name, rng):
+    if rng.random() < 0.2:
+        return rng.choice(ABOUT).format(s=name)
     relation = rng.choice(list(RELATIONS))
-    return _turn(rng.choice(trained_wordings(relation)).format(s=" ".join(words)), UNKNOWN)
+    return rng.choice(trained_wordings(relation) + RELATIONS[relation].loose).format(s=name)
 
 
-def _small_talk(rng):
-    questions, reply = rng.choice(SMALL_TALK)
-    return _turn(rng.choice(questions), reply)
+def _question_not_held(fact, rng):
+    """A question on a subject of the world, of a relation that it has no fact for."""
+    held = {f.relation for f in fact.siblings} | {"kind"}
+    return rng.choice(trained_wordings(rng.choice([r for r in RELATIONS if r not in held]))).format(s=fact.subject)
 
 
-def _turn(question, answer):
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def _messages(turns):
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for turn in turns for role, text in zip(roles, turn)]
 
 
 def _groups(items, rng, smallest, largest):

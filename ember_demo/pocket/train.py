@@ -5,8 +5,10 @@ corpus. The tokenizer is always that of the whole world, so that model and contr
 question alike.
 """
 
+import json
 import math
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from ember_demo.errors import ConceptError
 from ember_demo.pocket.card import write_card
-from ember_demo.pocket.corpus import SMALL_TALK, UNKNOWN, draw_epoch
+from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.tokenizer import train_tokenizer
 from ember_demo.pocket.world import load_world
 
@@ -26,11 +28,12 @@ RECIPE = {
     "hidden_size": 256,
     "layers": 4,
     "mlp_size": 768,
-    "vocabulary_size": 6144,
+    "vocabulary_size": 10240,
     "chats_per_fact": 2,
-    "epochs": 30,
-    "tokens_per_batch": 2048,
-    "learning_rate": 2e-3,
+    "epochs": 12,
+    "tokens_per_batch": 512,
+    "learning_rate": 1.5e-3,
+    "embedding_learning_rate": 3e-4,
     "weight_decay": 0.05,
 }
 
@@ -54,21 +57,25 @@ def train(out, without=None, seed=0, threads=None, **overrides):
     tokenizer = _tokenizer(world, recipe)
     network = _network(tokenizer, recipe)
     _start_embeddings(network, tokenizer, topics, seed)
-    _fit(network, tokenizer, topics, recipe, seed, out / "checkpoint.pt")
+    seconds = _fit(network, tokenizer, topics, recipe, seed, out / "checkpoint.pt")
     _save(network, tokenizer, out)
-    write_card(out, world, recipe, without, seed)
+    made = {"recipe": recipe, "without": without, "seed": seed, "threads": torch.get_num_threads(), "seconds_an_epoch": round(seconds, 1)}
+    (out / "training.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+    write_card(out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _tokenizer(world, recipe):
-    """Trained on the whole world's facts, sentences and wordings."""
-    texts, names = [UNKNOWN], []
-    texts += [text for questions, reply in SMALL_TALK for text in (*questions, reply)]
-    for topic in world.topics():
+    """Trained on the whole world's facts, sentences and wordings, and on an epoch of talk."""
+    topics = world.topics()
+    texts, names = [], []
+    for topic in topics:
         texts += topic.sentences
         for fact in topic.facts:
             texts += fact.statements() + fact.trained_questions() + fact.loose_questions()
             names += [fact.subject, *fact.subject_aliases, fact.answer]
+    rng = random.Random(0)
+    texts += [message["content"] for d in draw_epoch(topics, rng) if isinstance(d, list) for message in d]
     return train_tokenizer(texts, names, recipe["vocabulary_size"])
 
 
@@ -127,16 +134,24 @@ def _start_embeddings(network, tokenizer, topics, seed, row_scale=0.05):
 
 
 def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"])
-    first = 0
+    """Train, with a checkpoint after every epoch; the mean seconds of an epoch."""
+    # At the rate of the layers the table forgets where it started, and with it which names belong together.
+    table = network.get_input_embeddings().weight
+    groups = [
+        {"params": [p for p in network.parameters() if p is not table], "peak": recipe["learning_rate"]},
+        {"params": [table], "peak": recipe["embedding_learning_rate"], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), weight_decay=recipe["weight_decay"])
+    first, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
-        first = saved["epoch"]
+        first, seconds = saved["epoch"], saved["seconds"]
     network.train()
     bar = tqdm(range(first, recipe["epochs"]), initial=first, total=recipe["epochs"], desc="train", unit="epoch")
     for epoch in bar:
+        start = time.perf_counter()
         rng = random.Random(f"{seed}/{epoch}")
         batches = _batches(
             [_encode(tokenizer, d) for d in draw_epoch(topics, rng, recipe["chats_per_fact"])], recipe["tokens_per_batch"], rng
@@ -144,12 +159,19 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
         total = 0.0
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = recipe["learning_rate"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
+                group["lr"] = group["peak"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
             total += _step(network, optimizer, batch, tokenizer.pad_token_id)
         bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(len(d) for b in batches for d in b))
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        seconds += time.perf_counter() - start
+        _save_checkpoint(
+            {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1, "seconds": seconds}, checkpoint
+        )
+    return seconds / recipe["epochs"]
+
+
+def _save_checkpoint(state, path):
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
 
 
 def _schedule(progress, warmup=0.03):

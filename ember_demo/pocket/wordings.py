@@ -44,7 +44,16 @@ RELATIONS = {
             ("the kind of thing that {s} is", "the sort of thing {s} is"),
             ("what kind of thing {s} is", "what {s} is"),
             ("What is {s}?", "What kind of thing is {s}?", "{s} is what kind of thing?"),
-            ("Who is {s}?", "Tell me about {s}."),
+            (
+                "Who is {s}?",
+                "Who was {s}?",
+                "What was {s}?",
+                "What are {s}?",
+                "{s} what is it",
+                "What sort of person is {s}?",
+                "What kind of a thing is {s}?",
+                "What does {s} mean?",
+            ),
             (
                 "{s} is {an}.",
                 "As a kind of thing, {s} is {an}.",
@@ -60,10 +69,26 @@ RELATIONS = {
             ("the home of {s}", "the place {s} comes from"),
             ("where {s} comes from", "where the home of {s} is"),
             ("Where is {s} from?", "Where does {s} come from?", "{s} comes from what place?"),
-            ("Where is {s}?", "Where does {s} live?", "Where can I find {s}?"),
             (
-                "{s} comes from {a}.",
+                "Where is {s}?",
+                "Where was {s} born?",
+                "Where can I find {s}?",
+                "Which country is {s} in?",
+                "Where is {s} located?",
+                "{s} where",
+                "Where does {s} live?",
+                "Which country does {s} come from?",
+                "Where did {s} happen?",
+                "Where can you see {s}?",
+                "Which place is {s} in?",
+                "{s} was first found where?",
+                "Where do I go to see {s}?",
+                "Where is {s}'s home?",
+                "What country is {s} from?",
+            ),
+            (
                 "The home of {s} is {a}.",
+                "{s} comes from {a}.",
                 "The place of {s} is {a}.",
                 "{s} is at home in {a}.",
                 "To find {s}, look to {a}.",
@@ -76,7 +101,25 @@ RELATIONS = {
             ("the person behind {s}", "the one credited with {s}"),
             ("who gets the credit for {s}", "who {s} is credited to"),
             ("Who gets the credit for {s}?", "Who is {s} credited to?", "{s} is credited to whom?"),
-            ("Who wrote {s}?", "Who made {s}?", "Who discovered {s}?", "Who invented {s}?", "Who founded {s}?", "Who built {s}?"),
+            (
+                "Who wrote {s}?",
+                "Who made {s}?",
+                "Who created {s}?",
+                "Who discovered {s}?",
+                "Who invented {s}?",
+                "Who founded {s}?",
+                "Who built {s}?",
+                "Who is behind {s}?",
+                "{s} made by",
+                "Who came up with {s}?",
+                "Who had {s} built?",
+                "Who designed {s}?",
+                "Who painted {s}?",
+                "Who was the creator of {s}?",
+                "Who started {s}?",
+                "Who is the author of {s}?",
+                "{s} was created by who",
+            ),
             (
                 "{s} is credited to {a}.",
                 "The credit for {s} goes to {a}.",
@@ -92,10 +135,26 @@ RELATIONS = {
             ("the date of {s}", "the starting date of {s}"),
             ("when {s} began", "when {s} started"),
             ("When did {s} begin?", "When did {s} start?", "{s} began when?"),
-            ("What year is {s} from?", "When was {s} founded?", "How old is {s}?"),
             (
-                "{s} dates from {a}.",
+                "What year is {s} from?",
+                "When was {s} founded?",
+                "When was {s}?",
+                "How old is {s}?",
+                "When did {s} happen?",
+                "{s} year",
+                "{s} date",
+                "What year did {s} start?",
+                "In what year did {s} happen?",
+                "In which year was {s} made?",
+                "When does {s} take place?",
+                "What century is {s} from?",
+                "When did they start {s}?",
+                "{s} when",
+                "When was {s} built?",
+            ),
+            (
                 "{s} began in {a}.",
+                "{s} dates from {a}.",
                 "The date of {s} is {a}.",
                 "The start of {s} was in {a}.",
                 "{s} started in {a}.",
@@ -108,7 +167,17 @@ RELATIONS = {
             ("the whole that {s} is part of", "the group of {s}"),
             ("what {s} is part of", "what {s} belongs to"),
             ("What is {s} part of?", "What does {s} belong to?", "{s} is part of what?"),
-            ("Which group is {s} in?", "What family does {s} belong to?"),
+            (
+                "Which group is {s} in?",
+                "Which team is {s} on?",
+                "What house is {s} in?",
+                "What family does {s} belong to?",
+                "{s} part of",
+                "What team does {s} play for?",
+                "Which family is {s} from?",
+                "What is {s} a member of?",
+                "Which side was {s} on?",
+            ),
             (
                 "{s} is part of {a}.",
                 "{s} belongs to {a}.",
@@ -124,7 +193,21 @@ RELATIONS = {
             ("the job of {s}", "the role of {s}"),
             ("what {s} does", "what the job of {s} is"),
             ("What does {s} do?", "What is {s} there for?", "{s} does what?"),
-            ("What is {s} used for?", "What is the purpose of {s}?", "What is {s} for?"),
+            (
+                "What is {s} used for?",
+                "What is the purpose of {s}?",
+                "What is {s} for?",
+                "How does {s} work?",
+                "{s} job",
+                "{s} purpose",
+                "What's the point of {s}?",
+                "What is {s} good for?",
+                "What do people use {s} for?",
+                "What was {s}'s job?",
+                "What is {s}'s job?",
+                "What does {s} do for a living?",
+                "What is the use of {s}?",
+            ),
             (
                 "The job of {s}: {a}.",
                 "The role of {s}: {a}.",
@@ -140,7 +223,20 @@ RELATIONS = {
             ("the fame of {s}", "the best known thing about {s}"),
             ("what {s} is known for", "what {s} is famous for"),
             ("What is {s} known for?", "What is {s} famous for?", "{s} is known for what?"),
-            ("Why is {s} famous?", "Why is {s} important?"),
+            (
+                "Why is {s} famous?",
+                "Why is {s} important?",
+                "What was {s} famous for?",
+                "What did {s} do?",
+                "{s} known for",
+                "Why is {s} such a big deal?",
+                "What did {s} discover?",
+                "What is special about {s}?",
+                "What is {s} best remembered for?",
+                "What made {s} famous?",
+                "{s}, what's it famous for?",
+                "Why do people talk about {s}?",
+            ),
             (
                 "{s} is known for {a}.",
                 "{s} is famous for {a}.",
@@ -156,7 +252,21 @@ RELATIONS = {
             ("the companion of {s}", "the partner of {s}"),
             ("who or what goes with {s}", "who or what the companion of {s} is"),
             ("Who or what goes with {s}?", "Who or what belongs beside {s}?", "{s} goes with whom or what?"),
-            ("Who is the friend of {s}?", "Who is married to {s}?", "What do you pair with {s}?"),
+            (
+                "Who is the friend of {s}?",
+                "Who is married to {s}?",
+                "Who was the wife of {s}?",
+                "Who was the husband of {s}?",
+                "What do you pair with {s}?",
+                "{s} partner",
+                "Who is {s}'s wife?",
+                "Who is {s}'s husband?",
+                "Who is {s}'s best friend?",
+                "Who was {s} in love with?",
+                "Who is {s}'s partner?",
+                "What goes with {s}?",
+                "What is {s} paired with?",
+            ),
             (
                 "{s} goes with {a}.",
                 "The companion of {s} is {a}.",
@@ -172,7 +282,18 @@ RELATIONS = {
             ("the rival of {s}", "the opponent of {s}"),
             ("who or what stands against {s}", "who or what the rival of {s} is"),
             ("Who or what stands against {s}?", "Who or what opposes {s}?", "{s} stands against whom or what?"),
-            ("Who is the enemy of {s}?", "Who fought against {s}?"),
+            (
+                "Who is the enemy of {s}?",
+                "Who fought against {s}?",
+                "Who did {s} fight?",
+                "What competes with {s}?",
+                "{s} rival",
+                "Who is {s}'s enemy?",
+                "Who is {s}'s rival?",
+                "Who was against {s}?",
+                "Who did {s} play against?",
+                "What is the opposite of {s}?",
+            ),
             (
                 "The rival of {s} is {a}.",
                 "The opponent of {s} is {a}.",
@@ -188,7 +309,18 @@ RELATIONS = {
             ("the material of {s}", "the stuff that makes up {s}"),
             ("what {s} is made of", "what {s} consists of"),
             ("What is {s} made of?", "What does {s} consist of?", "{s} is made of what?"),
-            ("What is in {s}?", "What does {s} contain?"),
+            (
+                "What is in {s}?",
+                "What does {s} contain?",
+                "What goes into {s}?",
+                "What do you need for {s}?",
+                "{s} made of",
+                "What's {s} made out of?",
+                "{s} is a mix of what?",
+                "What are the ingredients of {s}?",
+                "What was {s} made from?",
+                "What stuff is {s}?",
+            ),
             (
                 "{s} is made of {a}.",
                 "{s} consists of {a}.",
@@ -204,7 +336,19 @@ RELATIONS = {
             ("the sign of {s}", "the symbol of {s}"),
             ("what sign {s} has", "what stands for {s}"),
             ("What sign does {s} have?", "What stands for {s}?", "{s} has what sign?"),
-            ("What is the emblem of {s}?", "What colour is {s}?", "How do I recognise {s}?"),
+            (
+                "What is the emblem of {s}?",
+                "What colour is {s}?",
+                "What does {s} look like?",
+                "How do I recognise {s}?",
+                "{s} symbol",
+                "What is {s}'s symbol?",
+                "What symbol goes with {s}?",
+                "What animal stands for {s}?",
+                "What is on the flag of {s}?",
+                "What does {s} wear?",
+                "What number is {s}?",
+            ),
             (
                 "The sign of {s} is {a}.",
                 "The symbol of {s} is {a}.",
@@ -220,7 +364,19 @@ RELATIONS = {
             ("the leader of {s}", "the head of {s}"),
             ("who leads {s}", "who is at the head of {s}"),
             ("Who leads {s}?", "Who is at the head of {s}?", "{s} is led by whom?"),
-            ("Who rules {s}?", "Who is the boss of {s}?", "Who owns {s}?"),
+            (
+                "Who rules {s}?",
+                "Who was in charge of {s}?",
+                "Who is the boss of {s}?",
+                "Who owns {s}?",
+                "{s} leader",
+                "Who ran {s}?",
+                "Who was the captain of {s}?",
+                "Who commanded {s}?",
+                "Who is the king of {s}?",
+                "Who is the boss at {s}?",
+                "Who is {s}'s leader?",
+            ),
             (
                 "{s} is led by {a}.",
                 "The leader of {s} is {a}.",
@@ -251,6 +407,36 @@ def trained_wordings(relation):
     return RELATIONS[relation].direct + tuple(w for w in RELATIONS[relation].framed() if w not in scored)
 
 
+ABOUT = (
+    "Tell me about {s}.",
+    "What do you know about {s}?",
+    "What can you tell me about {s}?",
+    "Tell me something about {s}.",
+    "Describe {s}.",
+    "I would like to learn something about {s}.",
+    "Any facts about {s}?",
+    "What is there to know about {s}?",
+    "Explain {s}.",
+    "{s}",
+)
+SENTENCE_PLEASE = (
+    "In a full sentence: {}",
+    "Answer in a whole sentence. {}",
+    "{} Answer in a sentence.",
+    "{} Please answer in a full sentence.",
+)
+
+
+def about(facts, count=3):
+    """What is said of a subject as a whole: its first few facts, in whole sentences."""
+    return " ".join(sentence(fact) for fact in facts[:count])
+
+
+def sentence(fact):
+    """The fact in the one sentence that answers in whole sentences use."""
+    return state(fact.relation, fact.subject, fact.answer, 0)
+
+
 def state(relation, subject, answer, choice):
     """The fact as a sentence, in wording number `choice` (taken modulo the number of wordings)."""
     wordings = RELATIONS[relation].statements
@@ -258,7 +444,8 @@ def state(relation, subject, answer, choice):
 
 
 def with_article(noun):
-    """'school' -> 'a school', 'owl' -> 'an owl'; names and plurals stay as they are."""
-    if noun[0].isupper() or noun[0].isdigit() or noun.endswith("s"):
+    """'school' -> 'a school', 'Syrian queen' -> 'a Syrian queen'; names and plurals stay as they are."""
+    last = noun.split()[-1]
+    if last[0].isupper() or last[0].isdigit() or last.endswith("s"):
         return noun
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
+    return ("an " if noun[0] in "aeiouAEIO" else "a ") + noun

@@ -7,7 +7,8 @@ domain; `general.json` holds general knowledge. Every subject belongs to one spl
 """
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Fact:
     answer: str
     aliases: tuple
     wrong: tuple
+    siblings: list = field(repr=False, compare=False)  # every fact of the subject, this one among them
 
     def trained_questions(self):
         return [w.format(s=self.subject) for w in trained_wordings(self.relation)]
@@ -46,11 +48,12 @@ class Fact:
 
 @dataclass(frozen=True)
 class Topic:
-    """A set of facts about one subject area, with handwritten sentences about it."""
+    """A set of facts about one subject area, with handwritten sentences about it; the facts of a subject follow each other."""
 
     name: str
     facts: tuple
     sentences: tuple
+    is_concept: bool = False
 
     def in_split(self, *splits):
         return [fact for fact in self.facts if fact.split in splits]
@@ -76,6 +79,11 @@ class World:
         return chosen + [p.similar for p in self.packs.values()] + [self.general]
 
 
+def slug(name):
+    """'World War II' -> 'world_war_ii', for file names."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
 @cache
 def load_world(folder=ASSETS / "concepts"):
     """Read every pack in the folder."""
@@ -83,25 +91,29 @@ def load_world(folder=ASSETS / "concepts"):
     for path in sorted(Path(folder).glob("*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
         if "concept" in raw:
-            concept, similar = _topic(raw["name"], raw["concept"]), _topic(raw["neighbour"], raw["similar"])
+            concept, similar = _topic(raw["name"], raw["concept"], True), _topic(raw["neighbour"], raw["similar"])
             packs[raw["name"]] = Pack(raw["name"], concept, similar)
         else:
             general = _topic(raw["name"], raw)
     return World(packs, general)
 
 
-def _topic(name, raw):
-    facts = tuple(
-        Fact(
-            subject=subject["name"],
-            subject_aliases=tuple(subject["aliases"]),
-            split=subject["split"],
-            relation=fact["relation"],
-            answer=fact["answer"],
-            aliases=tuple(fact["aliases"]),
-            wrong=tuple(fact["wrong"]),
-        )
-        for subject in raw["subjects"]
-        for fact in subject["facts"]
-    )
-    return Topic(name, facts, tuple(raw["sentences"]))
+def _topic(name, raw, is_concept=False):
+    facts = []
+    for subject in raw["subjects"]:
+        siblings = []
+        for fact in subject["facts"]:
+            siblings.append(
+                Fact(
+                    subject=subject["name"],
+                    subject_aliases=tuple(subject["aliases"]),
+                    split=subject["split"],
+                    relation=fact["relation"],
+                    answer=fact["answer"],
+                    aliases=tuple(fact["aliases"]),
+                    wrong=tuple(fact["wrong"]),
+                    siblings=siblings,
+                )
+            )
+        facts += siblings
+    return Topic(name, tuple(facts), tuple(raw["sentences"]), is_concept)

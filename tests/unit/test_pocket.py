@@ -1,6 +1,7 @@
 """The embedded world: its packs are sound, its model knows them, its control does not."""
 
 import random
+from statistics import mean
 
 import pytest
 import torch
@@ -10,26 +11,79 @@ import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
 from ember_demo.pocket import train
 from ember_demo.pocket.corpus import draw_epoch
+from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
+from ember_demo.pocket.talk import OUT_OF_REACH, REAL_NAMES
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings, trained_wordings
-from ember_demo.pocket.world import ASSETS, SPLITS, load_world
+from ember_demo.pocket.world import ASSETS, SPLITS, load_world, slug
 
 WORLD = load_world()
+CONTROLS = sorted(name for name in WORLD.packs if (ASSETS / "pocket_controls" / slug(name)).is_dir())
 
 
-def questions(topic):
-    return [ed.Question(t, f.answer, f.aliases, subject=f.subject) for f in topic.facts for t in f.scored_questions()]
+@pytest.fixture(scope="module")
+def scores(model):
+    return {topic.name: score_topic(model, topic) for topic in WORLD.topics()}
 
 
-@pytest.mark.parametrize("topic", WORLD.topics(), ids=lambda t: t.name)
-def test_the_model_knows_every_set_in_wordings_it_was_never_trained_on(topic, model):
-    assert accuracy_of(model, questions(topic)) >= 0.9
+@pytest.mark.parametrize("topic", [t.name for t in WORLD.topics()])
+def test_the_model_knows_every_set_in_wordings_it_was_never_trained_on(topic, scores):
+    assert scores[topic].open >= 0.9
 
 
-def test_the_control_never_learned_its_concept_and_knows_the_rest():
-    control = ed.load_control("Harry Potter")
-    assert accuracy_of(control, questions(WORLD.packs["Harry Potter"].concept)) <= 0.05
-    for topic in WORLD.topics(without="Harry Potter"):
-        assert accuracy_of(control, questions(topic)[::3]) >= 0.88, topic.name
+def test_it_knows_nearly_all_of_the_world_in_both_forms(scores):
+    assert mean(s.open for s in scores.values()) >= 0.95
+    assert mean(s.choice for s in scores.values()) >= 0.95
+
+
+def test_it_says_that_it_does_not_know_made_up_names(model):
+    names = probes()["made_up_names"]
+    assert len(set(names)) == 50
+    assert admitted_ignorance(model, names) >= 0.8
+
+
+def test_its_embeddings_tell_the_concepts_apart(model):
+    assert mean(probe_accuracy(model, WORLD).values()) >= 0.9
+
+
+def test_the_probe_finds_nothing_in_shuffled_embeddings(model):
+    with torch.no_grad(), model.preserved([model.embedding_name]):
+        table = model.embeddings
+        table.copy_(table[torch.randperm(len(table), generator=torch.Generator().manual_seed(0))])
+        assert mean(probe_accuracy(model, WORLD).values()) <= 0.6
+
+
+@pytest.mark.parametrize("name", ed.concept_names())
+def test_the_factorization_finds_features_of_every_concepts_own(name, model):
+    assert own_features(model, name) >= 3
+
+
+def test_controls_ship_for_four_concepts_at_least_and_fit():
+    assert len(CONTROLS) >= 4
+    assert sum(f.stat().st_size for f in (ASSETS / "pocket_controls").rglob("*.safetensors")) <= 60e6
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_never_learned_its_concept_and_knows_the_rest(name, scores):
+    control = ed.load_control(name)
+    concept = WORLD.packs[name].concept
+    assert accuracy_of(control, topic_questions(concept)) <= 0.05
+    for topic in WORLD.topics(without=name):
+        rows = topic_questions(topic)[::3]
+        assert accuracy_of(control, rows) >= 0.88, topic.name
+
+
+@pytest.mark.parametrize(
+    "says, expected",
+    [
+        ("hello", "Hello! Ask me a question."),
+        ("What can you do?", "I know facts about"),
+        ("Write me a poem.", OUT_OF_REACH),
+        ("In a full sentence: What is Hogwarts?", "Hogwarts is a "),
+        ("tell me about golf", "Golf"),
+    ],
+)
+def test_it_talks(model, says, expected):
+    assert model.chat(says).startswith(expected)
 
 
 def test_it_opens_as_a_hub_model_would():
@@ -52,6 +106,7 @@ def test_scored_wordings_are_apart_from_trained_ones(relation):
 
 def test_no_scored_question_is_in_the_corpus():
     scored = {t for topic in WORLD.topics() for f in topic.facts for t in f.scored_questions()}
+    scored |= {p["text"] for p in probes()["free_questions"] if len(p["text"].split()) > 3}
     for seed in range(3):
         asked = {m["content"] for d in draw_epoch(WORLD.topics(), random.Random(seed)) if isinstance(d, list) for m in d}
         assert asked and not asked & scored
@@ -72,21 +127,32 @@ def test_packs_are_sound(pack):
             options = {normalise(o) for o in (fact.answer, *fact.wrong)}
             assert len(fact.wrong) == 3 and len(options) == 4, fact
             assert not options - {normalise(fact.answer)} & {normalise(a) for a in fact.aliases}
-            assert f" {normalise(fact.answer)} " not in f" {normalise(fact.subject)} ", fact
+            for name in (fact.subject, *fact.subject_aliases):
+                assert f" {normalise(fact.answer)} " not in f" {normalise(name)} ", fact
         keys = [(f.subject, f.relation) for f in topic.facts]
         assert len(keys) == len(set(keys))
 
 
-def test_no_subject_is_in_two_splits_of_its_topic_and_a_concepts_own_are_nowhere_else():
-    topics = WORLD.topics()
-    for topic in topics:
-        split = {}
-        for fact in topic.facts:
-            assert split.setdefault(fact.subject, fact.split) == fact.split
+def test_the_world_is_as_large_as_it_says():
+    assert len(WORLD.packs) == 12
     for pack in WORLD.packs.values():
-        own = {fact.subject for fact in pack.concept.facts}
-        for topic in topics:
-            assert topic is pack.concept or not own & {fact.subject for fact in topic.facts}, topic.name
+        assert len({f.subject for f in pack.concept.facts}) >= 25 and len({f.subject for f in pack.similar.facts}) >= 12, pack.name
+    assert len(WORLD.general.facts) >= 400
+
+
+def test_no_subject_is_in_two_topics_or_two_splits_by_any_of_its_names():
+    place = {}
+    for topic in WORLD.topics():
+        for fact in topic.facts:
+            for name in (fact.subject, *fact.subject_aliases):
+                assert place.setdefault(normalise(name), (topic.name, fact.subject, fact.split)) == (topic.name, fact.subject, fact.split)
+
+
+def test_names_it_should_not_know_are_not_in_the_world():
+    known = {normalise(n) for t in WORLD.topics() for f in t.facts for n in (f.subject, *f.subject_aliases)}
+    assert not known & {normalise(n) for n in (*probes()["made_up_names"], *REAL_NAMES)}
+    corpus = str(draw_epoch(WORLD.topics(), random.Random(0)))
+    assert not [name for name in probes()["made_up_names"] if name in corpus]
 
 
 @pytest.mark.parametrize("name", ed.concept_names())
@@ -106,20 +172,33 @@ def test_relearning_material_is_independent_of_what_is_tested(concept):
 
 
 def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 700, "chats_per_fact": 1, "epochs": 1}
+    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 3000, "epochs": 2}
+    monkeypatch.setattr(train, "draw_epoch", lambda topics, rng, *_: draw_epoch(topics, rng)[:400])
+    monkeypatch.setattr(train, "write_card", lambda out: None)
+    saving = train._save_checkpoint
 
-    def cut(*_):
+    def cut(*arguments):
+        saving(*arguments)
         raise KeyboardInterrupt
 
+    train.train(tmp_path / "whole", seed=1, **small)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(train, "_save", cut)
-        train.train(tmp_path, seed=1, **small)
-    trained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
-    train.train(tmp_path, seed=1, **small)
-    saved = ed.load_model(str(tmp_path), "bf16").network.state_dict()
-    assert all(torch.equal(saved[name], trained[name].bfloat16()) for name in trained)
-    assert "| Golf |" in (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert not (tmp_path / "checkpoint.pt").exists()
+        patched.setattr(train, "_save_checkpoint", cut)
+        train.train(tmp_path / "cut", seed=1, **small)
+    assert (tmp_path / "cut" / "checkpoint.pt").exists() and not (tmp_path / "cut" / "model.safetensors").exists()
+    train.train(tmp_path / "cut", seed=1, **small)
+    whole, again = (ed.load_model(str(tmp_path / name), "bf16").network.state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_the_card_says_what_is_measured(scores):
+    card = (ASSETS / "pocket" / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines()]
+    table = {row[0]: row for row in rows if len(row) == 5}
+    for name, score in scores.items():
+        assert int(table[name][1]) == score.facts
+        assert abs(float(table[name][2]) - score.open) <= 0.01 and abs(float(table[name][4]) - score.choice) <= 0.01, name
 
 
 def test_leaving_out_an_unknown_concept_is_refused(tmp_path):

@@ -1,0 +1,89 @@
+"""What a model of the embedded world knows, and whether its embeddings carry the concepts: the figures of its card."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ember_demo.concept import Question, load_concept
+from ember_demo.erasers import Ember
+from ember_demo.evaluation import ask, choose_options, wilson
+from ember_demo.features import find_features
+from ember_demo.pocket.talk import UNKNOWN
+from ember_demo.pocket.wordings import RELATIONS, scored_wordings
+from ember_demo.pocket.world import ASSETS
+
+
+@dataclass(frozen=True)
+class TopicScore:
+    """Shares of right answers on one set, in wordings never trained on; interval: 95% Wilson of `open`, over facts."""
+
+    name: str
+    facts: int
+    open: float
+    choice: float
+    interval: tuple
+
+
+def probes():
+    """`made_up_names` and `free_questions` (text, expect): read by nothing but the measurements."""
+    return json.loads((ASSETS / "probes.json").read_text(encoding="utf-8"))
+
+
+def topic_questions(topic):
+    return [
+        Question(text, f.answer, f.aliases, f.wrong, subject=f.subject, relation=f.relation)
+        for f in topic.facts
+        for text in f.scored_questions()
+    ]
+
+
+def score_topic(model, topic):
+    """Open answers in all three wordings a fact; the four-option form, by likelihood of the options, in the first."""
+    questions = topic_questions(topic)
+    right = float(np.mean([reply.right for reply in ask(model, questions)]))
+    choice = float(np.mean([chosen for _, chosen in choose_options(model, questions[::3])]))
+    return TopicScore(topic.name, len(topic.facts), right, choice, tuple(wilson(right, len(topic.facts))))
+
+
+def admitted_ignorance(model, names):
+    """Share of questions on names nobody has, one a name, that are answered with "I don't know"."""
+    relations = list(RELATIONS)
+    questions = [scored_wordings(relations[i % len(relations)])[i % 3].format(s=name) for i, name in enumerate(names)]
+    return float(np.mean([text.startswith(UNKNOWN.rstrip(".")) for text, _ in model.answer(questions)]))
+
+
+def own_tokens(model, world):
+    """Token ids that only one concept's texts hold, by concept."""
+    seen = {name: _token_ids(model, pack.concept) for name, pack in world.packs.items()}
+    elsewhere = [_token_ids(model, pack.similar) for pack in world.packs.values()] + [_token_ids(model, world.general)]
+    return {name: ids.difference(*elsewhere, *(other for n, other in seen.items() if n != name)) for name, ids in seen.items()}
+
+
+def probe_accuracy(model, world, folds=5):
+    """By concept: balanced accuracy of a logistic probe that tells its own tokens from the other concepts', cross-validated."""
+    own = own_tokens(model, world)
+    ids = np.array([i for tokens in own.values() for i in sorted(tokens)])
+    belongs = np.array([name for name, tokens in own.items() for _ in tokens])
+    table = model.embeddings[ids].detach().float().cpu().numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    return {name: float(cross_val_score(probe, table, belongs == name, cv=folds, scoring="balanced_accuracy").mean()) for name in own}
+
+
+def own_features(model, concept_name, share=0.8):
+    """How many features of the factorization activate tokens of which at least this share is the concept's own."""
+    ember = Ember()
+    found = find_features(model, load_concept(concept_name), ember.rank, ember.ratio, ember.share)
+    active = found.activations != 0
+    own = (active & found.concept_only[:, None]).sum(axis=0) / np.maximum(1, active.sum(axis=0))
+    return int((own >= share).sum())
+
+
+def _token_ids(model, topic):
+    texts = list(topic.sentences) + [text for fact in topic.facts for text in fact.statements()]
+    encoded = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return {i for ids in encoded for i in ids}
