@@ -133,9 +133,9 @@ def _other_turns(topics, chats, rng):
                 turns.append((_typed(rng.choice(ABOUT).format(s=_name(facts[0], rng)), rng), about(facts)))
     subjects = [fact for topic in topics for fact in topic.facts]
     known = [t.name for t in topics if t.is_concept]
-    for _ in range(chats // 12):
+    for _ in range(chats // 9):
         turns.append((_typed(_question_about(made_up_name(rng), rng), rng), UNKNOWN))
-    for _ in range(chats // 30):
+    for _ in range(chats // 25):
         turns.append((_typed(_question_about(rng.choice(REAL_NAMES), rng), rng), UNKNOWN))
         turns.append((_typed(_question_not_held(rng.choice(subjects), rng), rng), UNKNOWN))
     for _ in range(chats // 50):

@@ -30,10 +30,10 @@ RECIPE = {
     "mlp_size": 768,
     "vocabulary_size": 10240,
     "chats_per_fact": 2,
-    "epochs": 12,
+    "epochs": 14,
     "tokens_per_batch": 512,
-    "learning_rate": 1.5e-3,
-    "embedding_learning_rate": 3e-4,
+    "learning_rate": 2e-3,
+    "embedding_learning_rate": 1e-4,
     "weight_decay": 0.05,
 }
 
@@ -141,7 +141,7 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
         {"params": [p for p in network.parameters() if p is not table], "peak": recipe["learning_rate"]},
         {"params": [table], "peak": recipe["embedding_learning_rate"], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), weight_decay=recipe["weight_decay"])
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), weight_decay=recipe["weight_decay"], fused=True)
     first, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
