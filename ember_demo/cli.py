@@ -47,7 +47,7 @@ def _parser():
     grid.set_defaults(run=_grid)
 
     tune = commands.add_parser("tune", help="choose an eraser's settings on the validation questions of all packs")
-    tune.add_argument("eraser", choices=("rmu",))
+    tune.add_argument("eraser", choices=("ember", "rmu"))
     tune.add_argument("--concepts", help="comma-separated; default: all packs")
     tune.set_defaults(run=_tune)
 
@@ -108,9 +108,9 @@ def _grid(options):
 
 
 def _tune(options):
-    from ember_demo.grid import tune_rmu
+    from ember_demo.grid import tune
 
-    print(tune_rmu(_chosen_concepts(options)))
+    print(tune(options.eraser, _chosen_concepts(options)))
 
 
 def _chosen_concepts(options):

@@ -1,4 +1,4 @@
-"""The study over concepts and seeds, and the choice of RMU's settings: what the README's figures come from."""
+"""The study over concepts and seeds, and the choice of the erasers' settings: what the README's figures come from."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 from ember_demo.attacks import Relearning
 from ember_demo.concept import load_concept
-from ember_demo.erasers import RMU, Ember
+from ember_demo.erasers import ERASERS, RMU, Ember
 from ember_demo.language_model import load_model
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
@@ -18,7 +18,10 @@ from ember_demo.study import run_study
 from ember_demo.tuning import choose
 from ember_demo.wording import label
 
-RMU_GRID = {"steering": (20.0, 40.0, 60.0), "alpha": (10.0, 30.0), "learning_rate": (1e-3,)}
+TUNED = {  # what `tune` tries
+    "ember": {"share": (0.5, 0.6, 0.7, 0.8)},
+    "rmu": {"steering": (20.0, 40.0, 60.0), "alpha": (10.0, 30.0), "learning_rate": (1e-3,)},
+}
 METRICS = ("efficacy", "specificity", "coherence")
 
 
@@ -120,17 +123,16 @@ def _interval(values, samples=2000):
     return f"{means.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
-def tune_rmu(concepts):
-    """RMU's settings with the largest mean overall score on the concepts' validation questions, as a Markdown table."""
-    model, progress = load_model(), terminal(sys.stderr)
-    candidates = [dict(zip(RMU_GRID, values)) for values in itertools.product(*RMU_GRID.values())]
+def tune(name, concepts):
+    """An eraser's settings by their mean overall score on the concepts' validation questions, best first, as a Markdown table."""
+    model, progress, grid = load_model(), terminal(sys.stderr), TUNED[name]
+    candidates = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     scores = {number: [] for number in range(len(candidates))}
-    for name in concepts:
-        concept = load_concept(name)
-        edits = [replace(RMU(), **c).fit(model, concept) for c in candidates]
+    for concept in map(load_concept, concepts):
+        edits = [replace(ERASERS[name](), **c).fit(model, concept) for c in candidates]
         for number, trial in enumerate(choose(model, concept, edits, progress)[1]):
             scores[number].append(trial)
-    lines = ["| " + " | ".join(RMU_GRID) + " | efficacy | specificity | coherence | overall |", "|---" * (len(RMU_GRID) + 4) + "|"]
+    lines = ["| " + " | ".join(grid) + " | efficacy | specificity | coherence | overall |", "|---" * (len(grid) + 4) + "|"]
     for number in sorted(scores, key=lambda n: -mean(t["overall"] for t in scores[n])):
         cells = [f"{v:g}" for v in candidates[number].values()]
         cells += [f"{mean(t[k] for t in scores[number]):.2f}" for k in (*METRICS, "overall")]

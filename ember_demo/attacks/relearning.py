@@ -49,7 +49,7 @@ class _FineTuning(Attack):
         for parameter in model.network.parameters():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-        optimizer = torch.optim.AdamW(model.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(model.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         curve, replies = [], []
         for epoch in range(self.epochs + 1):
             if epoch:
@@ -64,8 +64,9 @@ class _FineTuning(Attack):
         for start in range(0, len(order), self.batch_size):
             progress((epoch - 1 + start / len(order)) / self.epochs, f"Relearning, epoch {epoch} of {self.epochs}")
             ids, mask, scored = _batch(order[start : start + self.batch_size], model)
-            logits = model.network(input_ids=ids, attention_mask=mask).logits[:, :-1]
-            loss = torch.nn.functional.cross_entropy(logits[scored[:, 1:]], ids[:, 1:][scored[:, 1:]])
+            kept = int(scored.any(dim=0).sum())  # padding is on the left: what is scored is at the end, and only there logits are made
+            logits = model.network(input_ids=ids, attention_mask=mask, logits_to_keep=kept + 1).logits[:, :-1]
+            loss = torch.nn.functional.cross_entropy(logits[scored[:, -kept:]], ids[scored])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -116,7 +117,8 @@ def _batch(documents, model):
     ids = torch.full((len(documents), length), model.tokenizer.pad_token_id)
     mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     for row, (document, start) in enumerate(documents):
-        ids[row, : len(document)] = torch.tensor(document)
-        mask[row, : len(document)] = 1
-        scored[row, start : len(document)] = True
+        first = length - len(document)
+        ids[row, first:] = torch.tensor(document)
+        mask[row, first:] = 1
+        scored[row, first + max(1, start) :] = True
     return ids.to(model.device), mask.to(model.device), scored.to(model.device)
