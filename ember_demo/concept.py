@@ -9,9 +9,10 @@ from ember_demo.errors import ConceptError
 from ember_demo.pocket.world import load_world
 
 KINDS = ("concept", "similar", "general")
-TEXT_COUNT = 300  # sentences a side, as in the paper
+TEXT_COUNT = 300  # texts a side, as in the paper
+NEUTRAL_WORDINGS = 180  # of the neutral texts: facts in every wording; else the words of ordinary questions count as the concept's own
 GENERAL_FACTS = 60  # a split; enough for an interval of +-10 points, and quick
-FLUENCY_TEXTS = 40
+FLUENCY_TEXTS = 40  # a split
 WORDINGS_TO_RELEARN = 4
 
 
@@ -44,7 +45,7 @@ class Concept:
     """What to erase: sentences on it, sentences on anything else, and questions of three kinds.
 
     paragraphs: what an attacker of the paper's form trains on, none of it about a test subject.
-    fluency_texts: general sentences on which fluency is measured.
+    fluency_texts: general text on which fluency is measured, by split; the neutral texts where none is given.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Concept:
     neutral_texts: list
     questions: list = field(default_factory=list)
     paragraphs: list = field(default_factory=list)
-    fluency_texts: list = field(default_factory=list)
+    fluency_texts: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.name.strip():
@@ -60,7 +61,9 @@ class Concept:
         if not self.texts or not self.neutral_texts:
             raise ConceptError(f"{self.name} needs sentences on the concept and neutral ones; give both.")
         self.questions = [q if isinstance(q, Question) else Question(**q) for q in self.questions]
-        self.fluency_texts = self.fluency_texts or self.neutral_texts[:FLUENCY_TEXTS]
+        if not self.fluency_texts:
+            halves = self.neutral_texts[::2], self.neutral_texts[1::2] or self.neutral_texts
+            self.fluency_texts = {split: texts[:FLUENCY_TEXTS] for split, texts in zip(("validation", "test"), halves)}
 
     def select(self, kind, split):
         """The questions of one kind and split."""
@@ -93,13 +96,11 @@ def load_concept(name, model=None, data=None):
 def _from_pack(world, pack):
     rng = random.Random(pack.name)
     texts = list(pack.concept.sentences) + [f.statements()[i % 6] for i, f in enumerate(pack.concept.facts)]
-    general = list(world.general.sentences)
-    rng.shuffle(general)
-    fluency, neutral = general[:FLUENCY_TEXTS], general[FLUENCY_TEXTS:]
-    neutral += [f.statements()[i % 6] for i, f in enumerate(world.general.facts)]
+    neutral = list(world.general.sentences)
     for other in world.packs.values():
         if other is not pack:
             neutral += other.concept.sentences + other.similar.sentences
+    wordings = _every_wording(world.general.in_split("relearn"), rng)[:NEUTRAL_WORDINGS]
     questions = []
     topics = {"concept": pack.concept, "similar": pack.similar, "general": world.general}
     for kind, topic in topics.items():
@@ -111,10 +112,10 @@ def _from_pack(world, pack):
     return Concept(
         name=pack.name,
         texts=rng.sample(texts, min(TEXT_COUNT, len(texts))),
-        neutral_texts=rng.sample(neutral, min(TEXT_COUNT, len(neutral))),
+        neutral_texts=wordings + rng.sample(neutral, TEXT_COUNT - len(wordings)),
         questions=questions,
         paragraphs=_paragraphs(pack.concept.in_split("relearn"), rng),
-        fluency_texts=fluency,
+        fluency_texts={split: _passages(world.general.in_split(split), rng) for split in ("validation", "test")},
     )
 
 
@@ -125,6 +126,20 @@ def _questions(fact, kind, split, rng):
     else:
         texts = fact.scored_questions()
     return [Question(text, fact.answer, fact.aliases, fact.wrong, kind, split, fact.subject, fact.relation) for text in texts]
+
+
+def _every_wording(facts, rng):
+    """Each statement wording of each relation with some fact, then each trained question wording, those in random order."""
+    facts = rng.sample(facts, len(facts))
+    stated = {(f.relation, i): text for f in facts for i, text in enumerate(f.statements())}
+    asked = {(f.relation, i): text for f in facts for i, text in enumerate(f.trained_questions())}
+    return list(stated.values()) + rng.sample(list(asked.values()), len(asked))
+
+
+def _passages(facts, rng, size=3):
+    """General facts as the world states them, a few together; what is known by heart word for word would measure recall."""
+    stated = [f.statements() for f in facts]
+    return [" ".join(rng.choice(s) for s in rng.sample(stated, size)) for _ in range(FLUENCY_TEXTS)]
 
 
 def _paragraphs(facts, rng, size=5, count=100):

@@ -12,7 +12,6 @@ from ember_demo.errors import ConceptError
 from ember_demo.progress import silent
 
 CHANCE = 0.25  # of four options
-PROBES = 40  # texts on which fluency is measured
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     """Score the model as it stands, edits included, against its own unedited self.
 
     base: Scores of the unedited model on the same split, to save measuring them again.
-    multiple_choice: whether the four-option form is asked too; it takes half of the time.
+    multiple_choice: whether the four-option form is asked too, in one wording a fact; it takes half of the time.
     Raises ConceptError where the concept has no questions in this split.
     """
     if base is None and model.applied_edits:
@@ -90,10 +89,11 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     choice_accuracy = {}
     if multiple_choice:
         progress(0.5, "Offering four options")
-        choices = choose_options(model, [q for q in questions if len(q.wrong) == 3])
+        facts = {q.fact: q for q in reversed(questions) if len(q.wrong) == 3}  # in their first wording; the options decide, not the wording
+        choices = choose_options(model, list(facts.values()))
         choice_accuracy = {k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)}
     progress(0.9, "Measuring fluency")
-    perplexity = _perplexities(model, concept)
+    perplexity = _perplexities(model, concept, concept.fluency_texts["validation" if split == "validation" else "test"])
     base_accuracy = base.accuracy if base else accuracy
     base_perplexity = base.perplexity if base else perplexity
     ratios = [min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity]
@@ -193,12 +193,11 @@ def choose_options(model, questions):
     return [(question, choice == 0) for question, choice in zip(questions, best.tolist())]
 
 
-def _perplexities(model, concept):
-    """Of general text at the start of a document, and after a sentence on the concept (the text itself is scored, not the sentence).
+def _perplexities(model, concept, texts):
+    """Of general texts at the start of a document, and after a sentence on the concept (the text itself is scored, not the sentence).
 
     The second tells whether meeting the concept's words throws the model off course.
     """
-    texts = concept.fluency_texts[:PROBES]
     start = model.tokenizer.bos_token or ""
     contexts = {
         "general": [start] * len(texts),

@@ -14,13 +14,13 @@ from ember_demo.erasers import ERASERS, RMU, Ember
 from ember_demo.language_model import load_model
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
-from ember_demo.study import run_study
+from ember_demo.study import build_edits, make_report, run_attack, score_edits
 from ember_demo.tuning import choose
 from ember_demo.wording import label
 
 TUNED = {  # what `tune` tries
     "ember": {"share": (0.5, 0.6, 0.7, 0.8)},
-    "rmu": {"steering": (20.0, 40.0, 60.0), "alpha": (10.0, 30.0), "learning_rate": (1e-3,)},
+    "rmu": {"steering": (40.0, 80.0), "alpha": (10.0, 30.0), "steps": (60, 120)},
 }
 METRICS = ("efficacy", "specificity", "coherence")
 
@@ -33,11 +33,19 @@ def run_grid(concepts, seeds, folder):
         path = folder / f"{slug(name)}-{seed}.json"
         if not path.exists():
             progress = part(terminal(), number / len(runs), (number + 1) / len(runs), f"{name}, seed {seed}: ")
-            report = run_study(model, load_concept(name), [Ember(), RMU()], [Relearning()], seed, progress)
-            path.write_text(json.dumps(report), encoding="utf-8")
+            path.write_text(json.dumps(_study(model, load_concept(name), seed, progress)), encoding="utf-8")
     condensed = [_condensed(json.loads((folder / f"{slug(n)}-{s}.json").read_text(encoding="utf-8"))) for n, s in runs]
     (folder / "grid.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
     return tables(condensed)
+
+
+def _study(model, concept, seed, progress):
+    """As `run_study`, without an attack on the original, which has nothing to get back."""
+    edits = build_edits(model, concept, [Ember(), RMU()], seed, part(progress, 0, 0.4))
+    scores = score_edits(model, concept, edits, part(progress, 0.4, 0.5))
+    erased = {name: edit for name, edit in edits.items() if edit}
+    results = {Relearning.name: run_attack(Relearning(), model, concept, erased, seed, part(progress, 0.5, 1))}
+    return make_report(model, concept, edits, scores, results, seed)
 
 
 def _condensed(report):
@@ -105,7 +113,7 @@ def _by_tokens(runs):
 
 def _variants(runs):
     present = {v for r in runs for v in r["relearning"]}
-    return [v for v in ("original", "ember", "rmu", "ember+rmu", "control") if v in present]
+    return [v for v in ("ember", "rmu", "ember+rmu", "control") if v in present]
 
 
 def _interval(values, samples=2000):
