@@ -20,7 +20,7 @@ SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; th
 class _FineTuning(Attack):
     """Full fine-tuning with AdamW in float32, whatever the model is held in, so that no small step rounds away."""
 
-    epochs: int = 4
+    epochs: int = 3
     learning_rate: float | None = None
     batch_size: int = 4
     weight_decay: float = 0.01

@@ -91,11 +91,11 @@ def build_page(model_id=POCKET):
 
         gr.Markdown(
             "## 4 · Attack it\nSomeone who holds the weights retrains each erased model on *some* facts of the concept and asks about *others*. "
-            "The green line is a model that **never learned** the concept: what it gains is learning, not recovery."
+            "The green line, where such a model ships, is one that **never learned** the concept: what it gains is learning, not recovery."
         )
         with gr.Row():
             attack_name = gr.Dropdown(list(ATTACKS), value="relearning", label="Attack")
-            epochs = gr.Slider(1, 10, value=4, step=1, label="Epochs of retraining")
+            epochs = gr.Slider(1, 10, value=3, step=1, label="Epochs of retraining")
             attack = gr.Button("Attack", variant="primary", scale=0, min_width=140)
             stop_attack = gr.Button("Stop", variant="stop", scale=0, min_width=90)
         attack_status = gr.Markdown(elem_classes="status", elem_id="attack-status")

@@ -68,7 +68,7 @@ def test_a_person_erases_asks_and_attacks(page):
     expect(page.locator("#attack-plot polyline").first).to_be_visible(timeout=60_000)
     expect(page.locator("#verdict")).to_contain_text("never learned it reaches", timeout=300_000)
     expect(page.locator("#attack-plot polyline")).to_have_count(4)
-    expect(page.locator("#attack-plot circle")).to_have_count(4 * 5)  # before, and after each of four epochs
+    expect(page.locator("#attack-plot circle")).to_have_count(4 * 4)  # before, and after each of three epochs
     expect(page.locator("#attack-plot")).to_contain_text("Never learned it")
 
 

@@ -1,10 +1,12 @@
 """Concepts: from packs, from a script, from the authors' files."""
 
 import json
+import re
 
 import pytest
 
 import ember_demo as ed
+from ember_demo.pocket.wordings import RELATIONS
 
 
 def test_names_are_found_whatever_their_case():
@@ -32,6 +34,20 @@ def test_a_concept_needs_both_kinds_of_texts(texts, neutral):
 
 def test_the_same_concept_is_the_same_each_time():
     assert ed.load_concept("Golf") == ed.load_concept("Golf")
+
+
+@pytest.mark.parametrize("name", ed.concept_names())
+def test_ordinary_words_are_neutral(name):
+    """Else they would be edited as the concept's own, and what is asked or said about anything else would suffer."""
+    ordinary = {w for r in RELATIONS.values() for t in r.statements for w in re.findall(r"[a-z]+", t.format(s="", a="", an="").lower())}
+    neutral = set(re.findall(r"[a-z]+", " ".join(ed.load_concept(name).neutral_texts).lower()))
+    assert not ordinary - neutral
+
+
+def test_fluency_is_chosen_on_other_texts_than_it_is_scored_on():
+    texts = ed.load_concept("Golf").fluency_texts
+    assert len(texts["validation"]) == len(texts["test"]) == 40
+    assert not set(texts["validation"]) & set(texts["test"])
 
 
 @pytest.fixture
