@@ -63,8 +63,8 @@ def _condensed(report):
 
 
 def tables(runs):
-    """Markdown: a row a variant over all runs, then accuracy after relearning by concept, by delta and by edited tokens."""
-    return "\n\n".join((_overall(runs), _by_concept(runs), _by_delta(runs), _by_tokens(runs)))
+    """Markdown: a row a variant over all runs, then accuracy after relearning by concept, delta, edited tokens and relation."""
+    return "\n\n".join(table(runs) for table in (_overall, _by_concept, _by_delta, _by_tokens, _by_relation))
 
 
 def _overall(runs):
@@ -102,13 +102,25 @@ def _by_delta(runs):
 
 def _by_tokens(runs):
     """How much of the facts came back, by how much of the subject's name EMBER edits."""
-    groups = {"every token edited": [], "some tokens edited": [], "no token edited": []}
+
+    def group(relation, edited, untouched):
+        return "no token edited" if not edited else "some tokens edited" if untouched else "every token edited"
+
+    return _came_back(runs, "the subject's name", group)
+
+
+def _by_relation(runs):
+    return _came_back(runs, "what is asked of the subject", lambda relation, edited, untouched: relation)
+
+
+def _came_back(runs, head, group):
+    groups = {}
     for run in runs:
-        for _, _, right, edited, untouched in run["facts"]:
-            name = "no token edited" if not edited else "some tokens edited" if untouched else "every token edited"
-            groups[name].append(right)
-    lines = ["| the subject's name | facts | EMBER + baseline, right after relearning |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {name} | {len(v)} | {mean(v):.2f} |" for name, v in groups.items() if v])
+        for _, relation, right, edited, untouched in run["facts"]:
+            groups.setdefault(group(relation, edited, untouched), []).append(right)
+    lines = [f"| {head} | facts | EMBER + baseline, right after relearning |", "|---|---|---|"]
+    ordered = sorted(groups.items(), key=lambda item: -mean(item[1]))
+    return "\n".join(lines + [f"| {name} | {len(values)} | {mean(values):.2f} |" for name, values in ordered])
 
 
 def _variants(runs):

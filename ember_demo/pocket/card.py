@@ -59,7 +59,7 @@ def _what_it_is(model, without):
         "",
         f"A Gemma-2-architecture language model of {model.parameter_count:,} parameters, trained from scratch on a small world of true facts "
         "written for this project. It is made to study the erasure of knowledge: it is known what it was taught, and the same model can be made "
-        "without a concept. It stores facts the way larger models are known to: the subject's tokens are the key, relations and wordings are "
+        "without a concept; what erasing and attacking do to it is measured in the project's README. It stores facts the way larger models are known to: the subject's tokens are the key, relations and wordings are "
         "shared by all subjects. It was built that way on purpose, and what holds for it need not hold for a large model.",
     ]
 
@@ -168,7 +168,8 @@ def _limits():
         "",
         "It answers questions on the subjects of its packs (`assets/concepts/`), one fact at a time, by the subject's name. It does not reason, "
         'count or look things up backwards ("which god has a hammer?"), and a question put in words far from those of its training may get '
-        "another fact about the same subject. Facts were written from general knowledge and read by a second, independent reader; "
-        "an error may have stayed.",
+        "another fact about the same subject. What it says of a subject as a whole, or in whole sentences, is less sound than its short answers: "
+        "it may mix in another subject's facts, and more so where names stand without capitals. Facts were written from general knowledge and "
+        "read by a second, independent reader; an error may have stayed.",
         "",
     ]
