@@ -25,7 +25,8 @@ CHAT_HEADINGS = {
     "ember": "word table edited, layers untouched",
     "ember+rmu": "both",
 }
-CSS = PIECES_CSS + "footer{display:none!important} .status{min-height:1.6rem}"
+# The room above the first message keeps the chat's own buttons off it.
+CSS = PIECES_CSS + "footer{display:none!important} .status{min-height:1.6rem} .bubble-wrap{padding-top:2rem!important}"
 
 
 def build_page(model_id=POCKET):
