@@ -87,7 +87,7 @@ def build_page(model_id=POCKET):
                 with gr.Column(min_width=250):
                     gr.Markdown(f"**<span style='color:{COLORS[variant]}'>●</span> {LABELS[variant]}**  \n{CHAT_HEADINGS[variant]}")
                     chats.append(
-                        gr.Chatbot(show_label=False, height=300, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}")
+                        gr.Chatbot(show_label=False, height=380, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}")
                     )
 
         gr.Markdown(
