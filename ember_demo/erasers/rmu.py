@@ -12,7 +12,7 @@ from ember_demo.hidden import hidden_states
 from ember_demo.progress import silent
 
 # For models of under 50 million parameters: chosen on the embedded model's validation questions, by
-# `python -m ember_demo tune rmu --concepts "Harry Potter,Ancient Rome,Golf,Uranium"` (the hidden states of that layer have a norm near 50).
+# `python -m ember_demo tune rmu --concepts "Harry Potter,Ancient Rome,Golf,Uranium"` (the hidden states of that layer have a norm near 54).
 # For larger ones: from the published grids of the EMBER paper.
 SMALL = {"steering": 80.0, "alpha": 30.0, "learning_rate": 1e-3, "steps": 60}
 LARGE = {"steering": 300.0, "alpha": 30.0, "learning_rate": 1e-4, "steps": 150}
