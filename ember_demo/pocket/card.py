@@ -59,8 +59,8 @@ def _what_it_is(model, without):
         "",
         f"A Gemma-2-architecture language model of {model.parameter_count:,} parameters, trained from scratch on a small world of true facts "
         "written for this project. It is made to study the erasure of knowledge: it is known what it was taught, and the same model can be made "
-        "without a concept; what erasing and attacking do to it is measured in the project's README. It stores facts the way larger models are known to: the subject's tokens are the key, relations and wordings are "
-        "shared by all subjects. It was built that way on purpose, and what holds for it need not hold for a large model.",
+        "without a concept; what erasing and attacking do to it is measured in the project's README. It stores facts the way larger models are "
+        "known to: the subject's tokens are the key, relations and wordings are shared by all subjects. It was built that way on purpose, and what holds for it need not hold for a large model.",
     ]
 
 
