@@ -20,16 +20,15 @@ from ember_demo.pocket.talk import (
     made_up_name,
     what_it_knows,
 )
-from ember_demo.pocket.wordings import ABOUT, RELATIONS, SENTENCE_PLEASE, about, sentence, trained_wordings
+from ember_demo.pocket.wordings import ABOUT, RELATIONS, SENTENCE_PLEASE, WHO_OR_WHAT, about, sentence, trained_wordings
 
-LOOSE = 0.3  # shares of the questions asked in a visitor's loose wording,
-SENTENCE = 0.08  # for an answer in a whole sentence,
-LOWER_CASE = 0.2  # all in lower case,
+LOOSE = 0.4  # shares of the questions asked in a visitor's loose wording,
+SENTENCE = 0.1  # for an answer in a whole sentence,
+LOWER_CASE = 0.25  # all in lower case,
 POLITE = 0.06  # with an opening, and as many with a closing,
 PRONOUN = 0.1  # about what the question before was about, by a pronoun,
 MIXED = 0.12  # in chats across topics
 SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
-ABOUT_SHARE = 0.5  # of the subjects that are asked about as a whole, an epoch
 
 
 def draw_epoch(topics, rng, chats_per_fact=2):
@@ -117,7 +116,7 @@ def _typed(question, rng):
     if rng.random() < 0.15:
         question = question.rstrip("?.")
     if rng.random() < LOWER_CASE:
-        return question.lower()
+        return question.lower().replace("'", "" if rng.random() < 0.3 else "'")
     if rng.random() < 0.1:
         question = question[0].lower() + question[1:]
     return question
@@ -129,8 +128,8 @@ def _other_turns(topics, chats, rng):
     for topic in topics:
         for _, facts in groupby(topic.facts, key=lambda f: f.subject):
             facts = list(facts)
-            if rng.random() < ABOUT_SHARE:
-                turns.append((_typed(rng.choice(ABOUT).format(s=_name(facts[0], rng)), rng), about(facts)))
+            wordings = ABOUT if any(fact.relation == "kind" for fact in facts) else ABOUT + WHO_OR_WHAT
+            turns.append((_typed(rng.choice(wordings).format(s=_name(facts[0], rng)), rng), about(facts)))
     subjects = [fact for topic in topics for fact in topic.facts]
     known = [t.name for t in topics if t.is_concept]
     for _ in range(chats // 9):
