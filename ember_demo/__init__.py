@@ -1,13 +1,14 @@
 """EMBER: erase a concept from a language model's token embeddings, and try to get it back."""
 
 from ember_demo import attacks, erasers
-from ember_demo.concept import Concept, Question, concept_names, load_concept
+from ember_demo.concept import Concept, Question
 from ember_demo.edit import WeightEdit
 from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EditError, EmberDemoError, ModelError, Stopped
 from ember_demo.evaluation import evaluate
 from ember_demo.factorization import SparseMatrixFactorization
 from ember_demo.language_model import LanguageModel, load_control, load_model
+from ember_demo.sources import concept_names, load_concept
 
 __all__ = [
     "RMU",

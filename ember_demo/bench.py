@@ -3,10 +3,10 @@
 import time
 
 from ember_demo.attacks import Relearning
-from ember_demo.concept import load_concept
 from ember_demo.erasers import RMU, Ember
 from ember_demo.evaluation import evaluate
 from ember_demo.language_model import load_model
+from ember_demo.sources import load_concept
 
 
 def run_bench(concept_name="Harry Potter"):

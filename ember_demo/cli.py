@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ember_demo.errors import EmberDemoError
@@ -30,21 +31,28 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True)
 
     study = commands.add_parser("study", help="erase a concept, score, attack; write report.json and report.html")
-    study.add_argument("--model", default="pocket", help="pocket, a Hub id or a folder")
-    study.add_argument("--concept", required=True)
+    _add_model(study)
+    _add_concept(study, "or --grid")
     study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
     study.add_argument("--attacks", default="relearning", help="comma-separated, or none; see `attacks`")
-    study.add_argument("--seed", type=int, default=0)
-    study.add_argument("--out", required=True, type=Path, metavar="DIR")
-    study.add_argument("--precision", default="auto", choices=("auto", "4bit", "bf16", "fp16", "fp32"))
-    study.add_argument("--data", type=Path, metavar="DIR", help="a folder with the authors' files, instead of the packs")
+    study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
+    study.add_argument(
+        "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
+    )
+    study.add_argument("--jobs", type=int, default=1, help="of a grid: how many at once")
+    study.add_argument("--backend", default="loky", choices=("loky", "dask", "ray"), help="of a grid: where they run (joblib)")
+    study.add_argument("--scheduler", metavar="ADDRESS", help="of a grid on dask: its scheduler")
     study.set_defaults(run=_study)
 
-    grid = commands.add_parser("grid", help="the study over several concepts and seeds; write grid.json and print the table")
-    grid.add_argument("--concepts", help="comma-separated; default: all packs")
-    grid.add_argument("--seeds", default="0,1,2")
-    grid.add_argument("--out", required=True, type=Path, metavar="DIR")
-    grid.set_defaults(run=_grid)
+    erase = commands.add_parser("erase", help="erase a concept and save it: the edit, or the whole edited model")
+    _add_model(erase)
+    _add_concept(erase)
+    erase.add_argument("--erasers", default="ember,rmu", help="comma-separated, applied one after the other")
+    erase.add_argument("--delta", type=float, help="of EMBER; default: chosen on the validation questions")
+    erase.add_argument("--whole", action="store_true", help="save the whole edited model, for plain transformers")
+    erase.add_argument("--push", metavar="NAME", help="upload it to the Hub as yourname/NAME, with your own login; private")
+    erase.add_argument("--public", action="store_true", help="with --push: for everybody to see")
+    erase.set_defaults(run=_erase)
 
     tune = commands.add_parser("tune", help="choose an eraser's settings on the validation questions of all packs")
     tune.add_argument("eraser", choices=("ember", "rmu"))
@@ -80,31 +88,105 @@ def _parser():
 # Heavy imports wait until a command needs them, so that --help and bad arguments answer at once.
 
 
+def _add_model(parser):
+    parser.add_argument("--model", default="pocket", help="pocket, a Hub id or a folder")
+    parser.add_argument("--precision", default="auto", choices=("auto", "4bit", "bf16", "fp16", "fp32"))
+    parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run on this machine")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+
+
+def _add_concept(parser, otherwise=""):
+    parser.add_argument("--concept", required=not otherwise, help=f"a name {otherwise}".strip())
+    parser.add_argument(
+        "--texts", metavar="SOURCE", help="texts on the concept: a txt, md or jsonl file, `wikipedia`, or `model`; default: its pack"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with the authors' files, instead of the packs")
+    parser.add_argument("--published", metavar="SOURCE", help="a folder or Hub dataset with the authors' fitted features for EMBER")
+
+
 def _study(options):
+    if options.grid:
+        return _study_grid(options)
+    if not options.concept:
+        raise EmberDemoError("study needs a --concept, or a --grid of several.")
     from ember_demo.attacks import ATTACKS
-    from ember_demo.concept import load_concept
     from ember_demo.erasers import ERASERS
-    from ember_demo.language_model import load_model
-    from ember_demo.progress import terminal
+    from ember_demo.progress import part, terminal
     from ember_demo.report import summary, write_report
     from ember_demo.study import choose_by_name, run_study
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     attacks = choose_by_name(_names(options.attacks), ATTACKS, "attack")
-    concept = load_concept(options.concept, data=options.data)
-    _make_folder(options.out)
-    model = load_model(options.model, options.precision)
-    report = run_study(model, concept, erasers, attacks, options.seed, terminal())
+    progress = terminal()
+    model, concept = _model_and_concept(options, progress)
+    erasers, attacks = ([_configured(thing, model, options) for thing in things] for things in (erasers, attacks))
+    report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.1, 1))
     write_report(report, options.out)
     print(summary(report))
     print(f"Written: {options.out / 'report.json'}, {options.out / 'report.html'}")
 
 
-def _grid(options):
-    from ember_demo.grid import run_grid
+def _study_grid(options):
+    from ember_demo.grid import Grid, run_grid
+
+    grid = Grid.read(options.grid)
+    _make_folder(options.out)
+    if options.backend == "dask":
+        from distributed import Client
+
+        with Client(options.scheduler):
+            print(run_grid(grid, options.out.resolve(), options.jobs, "dask"))
+    else:
+        print(run_grid(grid, options.out, options.jobs, options.backend))
+
+
+def _erase(options):
+    from functools import reduce
+    from operator import add
+
+    from ember_demo.erasers import ERASERS
+    from ember_demo.progress import part, terminal
+    from ember_demo.share import push, save_edit, save_model
+    from ember_demo.study import choose_by_name
+
+    erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
+    if not erasers:
+        raise EmberDemoError(f"Name an eraser: {', '.join(ERASERS)}.")
+    progress = terminal()
+    model, concept = _model_and_concept(options, progress)
+    eraser = reduce(add, [_configured(e, model, options) for e in erasers])
+    edit = eraser.fit(model, concept, options.seed, part(progress, 0.1, 1))
+    (save_model if options.whole else save_edit)(model, concept.name, edit, options.out)
+    print(f"Written: {options.out}")
+    if options.push:
+        print(f"Uploaded: {push(options.out, options.push, private=not options.public)}")
+
+
+def _model_and_concept(options, progress):
+    """The model loaded and the concept read; what can be refused without the model is refused before it is loaded."""
+    from ember_demo.language_model import load_model
+    from ember_demo.sources import load_concept
 
     _make_folder(options.out)
-    print(run_grid(_chosen_concepts(options), [int(s) for s in _names(options.seeds)], options.out))
+    needs_model = options.texts is not None
+    concept = None if needs_model else load_concept(options.concept, data=options.data)
+    model = load_model(options.model, options.precision, options.trust_remote_code)
+    return model, concept or load_concept(options.concept, model, options.data, options.texts, progress)
+
+
+def _configured(thing, model, options):
+    """An eraser or attack with what the options say of it."""
+    from ember_demo.presets import PAPER, paper_settings
+
+    if getattr(options, "preset", None) == PAPER:
+        thing = paper_settings(model).get(thing.name, thing)
+    if thing.name == "ember":
+        changes = {"published": options.published} if options.published else {}
+        if getattr(options, "delta", None) is not None:
+            changes["delta"] = options.delta
+        thing = replace(thing, **changes)
+    return thing
 
 
 def _tune(options):
@@ -114,7 +196,7 @@ def _tune(options):
 
 
 def _chosen_concepts(options):
-    from ember_demo.concept import concept_names
+    from ember_demo.sources import concept_names
 
     return _names(options.concepts) if options.concepts else concept_names()
 

@@ -1,19 +1,11 @@
 """Concept: the texts and questions that say what is to be erased, and what is to be kept."""
 
-import json
-import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ember_demo.errors import ConceptError
-from ember_demo.pocket.world import load_world
 
 KINDS = ("concept", "similar", "general")
-TEXT_COUNT = 300  # texts a side, as in the paper
-NEUTRAL_WORDINGS = 180  # of the neutral texts: facts in every wording; else the words of ordinary questions count as the concept's own
-GENERAL_FACTS = 60  # a split; enough for an interval of +-10 points, and quick
 FLUENCY_TEXTS = 40  # a split
-WORDINGS_TO_RELEARN = 4
 
 
 @dataclass(frozen=True)
@@ -68,121 +60,3 @@ class Concept:
     def select(self, kind, split):
         """The questions of one kind and split."""
         return [q for q in self.questions if q.kind == kind and q.split == split]
-
-
-def concept_names():
-    """The concepts that ship with texts and questions."""
-    return sorted(load_world().packs)
-
-
-def load_concept(name, model=None, data=None):
-    """A concept by name: from the packs, or from a folder with the authors' files (`data`).
-
-    `model` is asked for nothing yet: packs bring all their texts and questions.
-    Raises ConceptError where the name is unknown.
-    """
-    name = (name or "").strip()
-    if not name:
-        raise ConceptError("No concept was named; choose one of " + ", ".join(concept_names()) + ".")
-    if data is not None:
-        return _read_authors(name, Path(data))
-    world = load_world()
-    known = {pack.lower(): pack for pack in world.packs}
-    if name.lower() not in known:
-        raise ConceptError(f"There is no concept pack {name!r}; choose one of " + ", ".join(concept_names()) + ".")
-    return _from_pack(world, world.packs[known[name.lower()]])
-
-
-def _from_pack(world, pack):
-    rng = random.Random(pack.name)
-    texts = list(pack.concept.sentences) + [f.statements()[i % 6] for i, f in enumerate(pack.concept.facts)]
-    neutral = list(world.general.sentences)
-    for other in world.packs.values():
-        if other is not pack:
-            neutral += other.concept.sentences + other.similar.sentences
-    wordings = _every_wording(world.general.in_split("relearn"), rng)[:NEUTRAL_WORDINGS]
-    questions = []
-    topics = {"concept": pack.concept, "similar": pack.similar, "general": world.general}
-    for kind, topic in topics.items():
-        for split in ("relearn", "validation", "test"):
-            facts = topic.in_split(split)
-            if kind == "general":
-                facts = rng.sample(facts, min(GENERAL_FACTS, len(facts)))
-            questions += [q for fact in facts for q in _questions(fact, kind, split, rng)]
-    return Concept(
-        name=pack.name,
-        texts=rng.sample(texts, min(TEXT_COUNT, len(texts))),
-        neutral_texts=wordings + rng.sample(neutral, TEXT_COUNT - len(wordings)),
-        questions=questions,
-        paragraphs=_paragraphs(pack.concept.in_split("relearn"), rng),
-        fluency_texts={split: _passages(world.general.in_split(split), rng) for split in ("validation", "test")},
-    )
-
-
-def _questions(fact, kind, split, rng):
-    """Trained wordings where a question may be trained on, unseen ones where it scores."""
-    if split == "relearn":
-        texts = rng.sample(fact.trained_questions(), WORDINGS_TO_RELEARN)
-    else:
-        texts = fact.scored_questions()
-    return [Question(text, fact.answer, fact.aliases, fact.wrong, kind, split, fact.subject, fact.relation) for text in texts]
-
-
-def _every_wording(facts, rng):
-    """Each statement wording of each relation with some fact, then each trained question wording, those in random order."""
-    facts = rng.sample(facts, len(facts))
-    stated = {(f.relation, i): text for f in facts for i, text in enumerate(f.statements())}
-    asked = {(f.relation, i): text for f in facts for i, text in enumerate(f.trained_questions())}
-    return list(stated.values()) + rng.sample(list(asked.values()), len(asked))
-
-
-def _passages(facts, rng, size=3):
-    """General facts as the world states them, a few together; what is known by heart word for word would measure recall."""
-    stated = [f.statements() for f in facts]
-    return [" ".join(rng.choice(s) for s in rng.sample(stated, size)) for _ in range(FLUENCY_TEXTS)]
-
-
-def _paragraphs(facts, rng, size=5, count=100):
-    statements = [s for fact in facts for s in fact.statements()]
-    rng.shuffle(statements)
-    return [" ".join(statements[i : i + size]) for i in range(0, len(statements), size)][:count]
-
-
-def _read_authors(name, folder):
-    """The authors' published files: concept_sentences, neutral_sentences, open_questions, mc_questions, relearn_paragraphs."""
-    sentences = {row["concept"]: row["sentences"] for row in _read_json(folder / "concept_sentences.json")}
-    known = {concept.lower(): concept for concept in sentences}
-    if name.lower() not in known:
-        raise ConceptError(f"{folder} holds no sentences on {name!r}; it has {', '.join(sorted(sentences))}.")
-    name = known[name.lower()]
-    try:
-        return Concept(
-            name=name,
-            texts=sentences[name],
-            neutral_texts=[row["sentence"] for row in _read_json(folder / "neutral_sentences.json")],
-            questions=_authors_questions(folder, name),
-            paragraphs=_read_json(folder / "relearn_paragraphs.json")[name]["RelearnParagraphs"],
-        )
-    except (KeyError, TypeError) as error:
-        raise ConceptError(f"The files in {folder} do not have the authors' form for {name} (missing {error}).") from error
-
-
-def _authors_questions(folder, name):
-    """QA_train chooses settings, QA_test scores; Simdom sets are the neighbouring domain. General ability is not in their files."""
-    multiple_choice = _read_json(folder / "mc_questions.json")[name]
-    questions = []
-    for key, rows in _read_json(folder / "open_questions.json")[name].items():
-        wrong = {q["q"]: tuple(o for o in q["options"] if o != q["correct_answer"]) for q in multiple_choice[key]}
-        kind = "similar" if key.startswith("Simdom") else "concept"
-        split = "validation" if key.endswith("train") else "test"
-        questions += [Question(row["q"], row["a"], (), wrong.get(row["q"], ()), kind, split) for row in rows]
-    return questions
-
-
-def _read_json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConceptError(f"{path} is missing; --data wants a folder with the authors' files.") from None
-    except ValueError as error:
-        raise ConceptError(f"{path} is not JSON ({error}); get the file again.") from error

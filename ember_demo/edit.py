@@ -64,6 +64,7 @@ class WeightEdit:
                 f"This edit was made for other weights than those of {model.id}; "
                 "load the model it was made for, or erase the concept again."
             )
+        model.dequantize(self.changes)
         if model.embedding_name in self.changes:
             model.untie()
         backup = {}
@@ -91,6 +92,7 @@ class WeightEdit:
             for name, old in backup.items():
                 rows = self.changes[name].rows
                 model.parameter(name)[slice(None) if rows is None else rows.to(old.device)] = old
+        model.requantize(self.changes)
         if not any(model.embedding_name in edit.changes for edit, _ in model.applied_edits):
             model.tie()
         return self

@@ -1,17 +1,21 @@
 """The paper's metrics: efficacy, specificity, coherence and their harmonic mean, with intervals."""
 
 import math
+import random
 import re
 import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from ember_demo.concept import KINDS
 from ember_demo.errors import ConceptError
 from ember_demo.progress import silent
 
 CHANCE = 0.25  # of four options
+LETTERS = "ABCD"
+SPELLED_CHOICES = 50e6  # parameters from which a chat model is asked for a letter
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Scores:
     accuracy, interval, choice_accuracy: by kind of question: open answers, their 95% Wilson interval (over facts:
     several wordings of one fact count once), and multiple choice by option likelihood where options exist.
     choice_efficacy: efficacy on the four-option form, rescaled for chance; None where that was not asked.
+    choice_form: how the four options are asked: "likelihood" (the likeliest of the four as an answer) or "letter" (A to D, as instruct models are used to).
+    answer_probability: by kind, the probability a token of the reference answer (geometric mean over its tokens, mean over facts);
+    where open answers seldom match word for word, it still tells what is known.
     perplexity: on general text, and on general text that follows a sentence on the concept.
     efficacy, specificity, coherence, overall: in [0, 1], see METHOD in the README; derived: their
     95% intervals by bootstrap over subjects.
@@ -40,6 +47,8 @@ class Scores:
     interval: dict
     choice_accuracy: dict
     choice_efficacy: float | None
+    choice_form: str | None
+    answer_probability: dict
     invalid_rate: float
     perplexity: dict
     efficacy: float
@@ -57,10 +66,13 @@ class Scores:
             flat[f"{kind}_interval"] = self.interval[kind]
             if kind in self.choice_accuracy:
                 flat[f"{kind}_choice_accuracy"] = self.choice_accuracy[kind]
+            if kind in self.answer_probability:
+                flat[f"{kind}_answer_probability"] = self.answer_probability[kind]
         return flat | {
             "invalid_rate": self.invalid_rate,
             "efficacy": self.efficacy,
             "choice_efficacy": self.choice_efficacy,
+            "choice_form": self.choice_form,
             "specificity": self.specificity,
             "coherence": self.coherence,
             "overall": self.overall,
@@ -86,12 +98,16 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     progress(0.1, "Asking the questions")
     replies = ask(model, questions)
     accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
-    choice_accuracy = {}
+    choice_accuracy, probability, form = {}, {}, None
     if multiple_choice:
         progress(0.5, "Offering four options")
-        facts = {q.fact: q for q in reversed(questions) if len(q.wrong) == 3}  # in their first wording; the options decide, not the wording
-        choices = choose_options(model, list(facts.values()))
-        choice_accuracy = {k: _mean(right for q, right in choices if q.kind == k) for k in KINDS if any(q.kind == k for q, _ in choices)}
+        facts = list({q.fact: q for q in reversed(questions)}.values())  # in their first wording; the options decide, not the wording
+        likelihoods = option_likelihoods(model, facts)
+        probability = _by_kind([(q, float(np.exp(options[0]))) for q, options in zip(facts, likelihoods)])
+        if any(len(q.wrong) == 3 for q in facts):
+            form = choice_form(model)
+            choices = _choose_letters(model, facts) if form == "letter" else _likeliest(facts, likelihoods)
+            choice_accuracy = _by_kind(choices)
     progress(0.9, "Measuring fluency")
     perplexity = _perplexities(model, concept, concept.fluency_texts["validation" if split == "validation" else "test"])
     base_accuracy = base.accuracy if base else accuracy
@@ -104,6 +120,8 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         interval={kind: wilson(accuracy[kind], len({r.question.fact for r in _of(replies, kind)})) for kind in accuracy},
         choice_accuracy=choice_accuracy,
         choice_efficacy=_choice_efficacy(choice_accuracy, base.choice_accuracy if base else choice_accuracy),
+        choice_form=form,
+        answer_probability=probability,
         invalid_rate=_mean(not r.valid for r in replies),
         perplexity=perplexity,
         efficacy=efficacy,
@@ -179,7 +197,12 @@ def _choice_efficacy(accuracy, base):
 
 
 def choose_options(model, questions):
-    """Multiple choice by likelihood: the option with the highest mean log-probability a token."""
+    """Multiple choice by likelihood: (question, right) with the option of the highest mean log-probability a token."""
+    return _likeliest(questions, option_likelihoods(model, questions))
+
+
+def option_likelihoods(model, questions):
+    """By question, the mean log-probability a token of its answer and of its wrong options, each as an answer to it."""
     contexts, options = [], []
     for question in questions:
         for option in (question.answer, *question.wrong):
@@ -189,8 +212,35 @@ def choose_options(model, questions):
     if not contexts:
         return []
     sums, counts = model.log_likelihood(contexts, options)
-    best = (sums / counts.clamp(min=1)).reshape(-1, 4).argmax(dim=1)
-    return [(question, choice == 0) for question, choice in zip(questions, best.tolist())]
+    return torch.split(sums / counts.clamp(min=1), [1 + len(q.wrong) for q in questions])
+
+
+def choice_form(model):
+    """ "letter" for a chat model that is large enough to be used to that form, else "likelihood"."""
+    return "letter" if model.tokenizer.chat_template and model.parameter_count >= SPELLED_CHOICES else "likelihood"
+
+
+def _likeliest(questions, likelihoods):
+    return [(q, int(options.argmax()) == 0) for q, options in zip(questions, likelihoods) if len(q.wrong) == 3]
+
+
+def _choose_letters(model, questions):
+    """Multiple choice as instruct models are asked: the likeliest letter after the four options, in an order drawn for each question."""
+    asked = [q for q in questions if len(q.wrong) == 3]
+    contexts, right = [], []
+    for question in asked:
+        options = [question.answer, *question.wrong]
+        order = random.Random(question.text).sample(range(4), 4)
+        lines = [f"{letter}) {options[i]}" for letter, i in zip(LETTERS, order)]
+        contexts += [model.prompt("\n".join([question.text, *lines, "Answer with one letter."]))] * 4
+        right.append(order.index(0))
+    sums, _ = model.log_likelihood(contexts, list(LETTERS) * len(asked))
+    return [(q, choice == place) for q, choice, place in zip(asked, sums.reshape(-1, 4).argmax(dim=1).tolist(), right)]
+
+
+def _by_kind(pairs):
+    """Means by kind of question of (question, value) pairs."""
+    return {kind: _mean(value for q, value in pairs if q.kind == kind) for kind in KINDS if any(q.kind == kind for q, _ in pairs)}
 
 
 def _perplexities(model, concept, texts):

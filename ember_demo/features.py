@@ -1,13 +1,14 @@
 """Which directions of the embedding table are about the concept (EMBER, arXiv 2606.03695, section 3)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ember_demo.errors import ConceptError
 from ember_demo.factorization import SparseMatrixFactorization
 from ember_demo.progress import silent
+from ember_demo.published import read_published
 
 TOKENS_PER_FEATURE = 40  # as 1% of the 4,000 to 5,000 tokens that a large model's texts hold
 MIN_CONCEPT_TOKENS = 30
@@ -65,6 +66,48 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
     40 tokens, as on a small model's vocabulary. seed 0 starts where the paper does (42).
     Raises ConceptError where the texts hold too few tokens of their own.
     """
+    token_ids, concept_only, neutral_only = divide_tokens(model, concept)
+    table = model.embeddings[token_ids].detach().float().cpu() * model.embedding_scale
+    smf = SparseMatrixFactorization(
+        n_components=rank,
+        sparsity=sparsity or max(0.01, min(1.0, TOKENS_PER_FEATURE / len(token_ids))),
+        max_iter=max_iter,
+        random_state=42 + seed,
+        device=str(model.device),
+    )
+    smf.fit(table, progress=_reporter(progress, smf.patience))
+    texts = _texts(model, token_ids)
+    features = tuple(_score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank))
+    return FeatureSet(token_ids, concept_only, smf.components_, smf.activations_, features)
+
+
+def published_features(model, concept, source, rank, ratio, seed=42):
+    """The FeatureSet that the paper's authors published for a concept and model: their factors, and of their features those with ratio >= `ratio`.
+
+    source: a folder laid out like their dataset, or its id on the Hub. Which tokens are concept-only is read off the concept's texts.
+    Raises ConceptError where the files are missing, unsafe, or for another model.
+    """
+    token_ids, directions, activations, rows = read_published(source, model.id, concept.name, rank, seed)
+    vocabulary, width = model.embeddings.shape
+    if directions.shape[1] != width or token_ids.max() >= vocabulary:
+        raise ConceptError(f"The published features are for a model of width {directions.shape[1]}; {model.id} has {width}.")
+    known = dict(zip(token_ids.tolist(), range(len(token_ids))))
+    concept_only, neutral_only = np.zeros(len(token_ids), dtype=bool), np.zeros(len(token_ids), dtype=bool)
+    for ids, ours, theirs in zip(*divide_tokens(model, concept)):
+        if int(ids) in known:
+            concept_only[known[int(ids)]], neutral_only[known[int(ids)]] = ours, theirs
+    chosen = {int(float(row["feature"])) for row in rows if float(row.get("ratio_abs") or row.get("metric_score") or "inf") >= ratio}
+    texts = _texts(model, token_ids)
+    scored = [_score(k, activations, concept_only, neutral_only, texts, ratio, 0.0) for k in range(len(directions))]
+    features = tuple(replace(feature, chosen=feature.index in chosen) for feature in scored)
+    return FeatureSet(token_ids, concept_only, directions, activations, features)
+
+
+def divide_tokens(model, concept):
+    """(token ids seen in any text, mask of those in concept texts only, mask of those in neutral texts only).
+
+    Raises ConceptError where fewer than 30 are the concept's alone.
+    """
     concept_ids, neutral_ids = _tokens(model, concept.texts), _tokens(model, concept.neutral_texts)
     token_ids = np.array(sorted(concept_ids | neutral_ids))
     in_concept = np.isin(token_ids, list(concept_ids))
@@ -75,18 +118,11 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
             f"The texts hold only {concept_only.sum()} tokens that belong to {concept.name} alone; "
             f"at least {MIN_CONCEPT_TOKENS} are needed. Add texts on the concept, or neutral ones."
         )
-    table = model.embeddings[token_ids].detach().float().cpu() * model.embedding_scale
-    smf = SparseMatrixFactorization(
-        n_components=rank,
-        sparsity=sparsity or max(0.01, min(1.0, TOKENS_PER_FEATURE / len(token_ids))),
-        max_iter=max_iter,
-        random_state=42 + seed,
-        device=str(model.device),
-    )
-    smf.fit(table, progress=_reporter(progress, smf.patience))
-    texts = [model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(int(i)) for i in token_ids]
-    features = tuple(_score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank))
-    return FeatureSet(token_ids, concept_only, smf.components_, smf.activations_, features)
+    return token_ids, concept_only, neutral_only
+
+
+def _texts(model, token_ids):
+    return [model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(int(i)) for i in token_ids]
 
 
 def _tokens(model, texts):

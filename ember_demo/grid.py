@@ -3,18 +3,22 @@
 import itertools
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import mean
 
 import numpy as np
+from joblib import Parallel, delayed, parallel_config
 
-from ember_demo.attacks import Relearning
-from ember_demo.concept import load_concept
-from ember_demo.erasers import ERASERS, RMU, Ember
-from ember_demo.language_model import load_model
+from ember_demo.attacks import ATTACKS
+from ember_demo.erasers import ERASERS
+from ember_demo.errors import EmberDemoError
+from ember_demo.language_model import POCKET, load_model
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
-from ember_demo.study import build_edits, make_report, run_attack, score_edits
+from ember_demo.sources import concept_names, load_concept
+from ember_demo.study import choose_by_name, run_study
+from ember_demo.texts import LARGEST_FILE
 from ember_demo.tuning import choose
 from ember_demo.wording import label
 
@@ -25,46 +29,92 @@ TUNED = {  # what `tune` tries
 METRICS = ("efficacy", "specificity", "coherence")
 
 
-def run_grid(concepts, seeds, folder):
-    """Study every concept with every seed; one file a run, so that a cut grid goes on. Returns the tables as Markdown."""
-    model = load_model()
-    runs = list(itertools.product(concepts, seeds))
-    for number, (name, seed) in enumerate(runs):
-        path = folder / f"{slug(name)}-{seed}.json"
-        if not path.exists():
-            progress = part(terminal(), number / len(runs), (number + 1) / len(runs), f"{name}, seed {seed}: ")
-            path.write_text(json.dumps(_study(model, load_concept(name), seed, progress)), encoding="utf-8")
-    condensed = [_condensed(json.loads((folder / f"{slug(n)}-{s}.json").read_text(encoding="utf-8"))) for n, s in runs]
+@dataclass(frozen=True)
+class Grid:
+    """What a grid studies: every concept with every seed, on every model, in the ways that `study` does it.
+
+    concepts: names of packs; empty means all of them.
+    """
+
+    models: tuple = (POCKET,)
+    concepts: tuple = ()
+    seeds: tuple = (0, 1, 2)
+    erasers: tuple = ("ember", "rmu")
+    attacks: tuple = ("relearning",)
+    precision: str = "auto"
+
+    @classmethod
+    def read(cls, path):
+        """From a JSON file with any of these fields; EmberDemoError where it is not one."""
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise EmberDemoError(f"{path} is too large for a grid.")
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            example = '{"concepts": ["Golf"], "seeds": [0, 1]}'
+            raise EmberDemoError(f"{path} is not a grid ({error}); it is JSON such as {example}.") from None
+
+    def runs(self):
+        return list(itertools.product(self.models, self.concepts or concept_names(), self.seeds))
+
+
+def run_grid(grid, folder, jobs=1, backend="loky"):
+    """Study all of a grid; one file a run, so that a cut grid goes on and repeats nothing that is done. Returns the tables as Markdown.
+
+    jobs, backend: of joblib: processes of this machine ("loky"), or "dask" or "ray" with a client connected, which spread the runs over machines
+    that share the folder.
+    """
+    for names, registry, what in ((grid.erasers, ERASERS, "eraser"), (grid.attacks, ATTACKS, "attack")):
+        choose_by_name(names, registry, what)
+    todo = [run for run in grid.runs() if not _path(folder, *run).exists()]
+    with parallel_config(backend=backend, n_jobs=jobs):
+        Parallel()(delayed(_run)(grid, folder, *run, part_of=(number, len(todo))) for number, run in enumerate(todo))
+    condensed = [_condensed(json.loads(_path(folder, *run).read_text(encoding="utf-8"))) for run in grid.runs()]
     (folder / "grid.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
     return tables(condensed)
 
 
-def _study(model, concept, seed, progress):
-    """As `run_study`, without an attack on the original, which has nothing to get back."""
-    edits = build_edits(model, concept, [Ember(), RMU()], seed, part(progress, 0, 0.4))
-    scores = score_edits(model, concept, edits, part(progress, 0.4, 0.5))
-    erased = {name: edit for name, edit in edits.items() if edit}
-    results = {Relearning.name: run_attack(Relearning(), model, concept, erased, seed, part(progress, 0.5, 1))}
-    return make_report(model, concept, edits, scores, results, seed)
+def _path(folder, model_id, concept, seed):
+    return folder / f"{slug(model_id)}-{slug(concept)}-{seed}.json"
+
+
+def _run(grid, folder, model_id, concept, seed, part_of):
+    number, count = part_of
+    progress = part(terminal(), number / count, (number + 1) / count, f"{concept}, seed {seed}: ")
+    erasers = choose_by_name(grid.erasers, ERASERS, "eraser")
+    attacks = choose_by_name(grid.attacks, ATTACKS, "attack")
+    report = run_study(_loaded(model_id, grid.precision), load_concept(concept), erasers, attacks, seed, progress)
+    path = _path(folder, model_id, concept, seed)
+    path.with_suffix(".part").write_text(json.dumps(report), encoding="utf-8")
+    path.with_suffix(".part").replace(path)
+
+
+_loaded = lru_cache(maxsize=1)(load_model)  # a worker studies many runs on one model
 
 
 def _condensed(report):
     """What the tables need of a run."""
     kept = ("concept_accuracy", *METRICS, "overall")
-    attacks = report["attacks"]["relearning"]
+    attacks = report["attacks"].get("relearning", {})
     return {
+        "model": report["model"]["id"],
         "concept": report["concept"],
         "seed": report["seed"],
-        "delta": report["settings"]["ember"]["delta"],
+        "delta": report["settings"].get("ember", {}).get("delta"),
         "variants": {n: {k: s[k] for k in kept} for n, s in report["variants"].items()},
         "relearning": {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in attacks.items()},
-        "facts": [[f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])] for f in attacks["ember+rmu"]["facts"]],
+        "facts": [
+            [f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])]
+            for f in attacks.get("ember+rmu", {}).get("facts", [])
+        ],
     }
 
 
 def tables(runs):
     """Markdown: a row a variant over all runs, then accuracy after relearning by concept, delta, edited tokens and relation."""
-    return "\n\n".join(table(runs) for table in (_overall, _by_concept, _by_delta, _by_tokens, _by_relation))
+    wanted = (_overall, _by_concept, _by_delta, _by_tokens, _by_relation) if all(r["facts"] for r in runs) else (_overall,)
+    return "\n\n".join(table(runs) for table in wanted)
 
 
 def _overall(runs):
@@ -124,7 +174,7 @@ def _came_back(runs, head, group):
 
 
 def _variants(runs):
-    present = {v for r in runs for v in r["relearning"]}
+    present = {v for r in runs for v in r["relearning"] or r["variants"]}
     return [v for v in ("ember", "rmu", "ember+rmu", "control") if v in present]
 
 

@@ -37,6 +37,7 @@ MODELS = {
     "google/gemma-2-2b-it": "2.6 billion parameters, 5.2 GB, asks for a licence (used in the paper)",
     "meta-llama/Llama-3.1-8B-Instruct": "8 billion parameters, 16 GB, asks for a licence (used in the paper)",
 }
+LOGITS = 2**26  # of a batch, at 64 tokens a text
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -52,6 +53,7 @@ class LanguageModel:
         self.id = id
         self.precision = precision
         self.applied_edits = []
+        self._in_full = {}  # name -> [the 4-bit module, how many hold it in full precision]
         self.tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
         self.fingerprint = self._fingerprint()
 
@@ -85,24 +87,93 @@ class LanguageModel:
     def layers(self):
         """The decoder layers, in order."""
         try:
-            return self.network.model.layers
+            return self.network.base_model.layers
         except AttributeError:
             raise ModelError(
                 f"{self.id} does not hold its layers like Llama, Gemma, Qwen or Mistral do; choose a model of such a family."
             ) from None
 
+    @cached_property
+    def mlp_outputs(self):
+        """By layer, the name of the weight with which its MLP writes to the residual stream (d, MLP width)."""
+        names = {id(layer): name for name, layer in self.network.named_modules()}
+        found = []
+        for layer in self.layers:
+            linear = [n for n, m in layer.mlp.named_modules() if isinstance(m, torch.nn.Linear) and m.out_features == self.width]
+            if not linear:
+                raise ModelError(
+                    f"The MLPs of {self.id} have no output layer that can be edited; choose a dense model (no mixture of experts)."
+                )
+            found.append(f"{names[id(layer)]}.mlp.{linear[-1]}.weight")
+        return found
+
+    @property
+    def width(self):
+        """Hidden size d."""
+        return self.embeddings.shape[1]
+
     def parameter(self, name):
-        """The parameter of that name; ModelError where the model has none, or holds it quantized."""
-        try:
-            parameter = self.network.get_parameter(name)
-        except AttributeError:
-            raise ModelError(f"{self.id} has no weight called {name}.") from None
+        """The parameter of that name; ModelError where the model has none, or holds it quantized (see `dequantized`)."""
+        parameter = self._find(name)
         if not parameter.is_floating_point():
             raise ModelError(
-                f"{name} is quantized to 4 bit and cannot be edited; load the model with --precision bf16, or use EMBER, "
-                "whose embedding table stays in full precision."
+                f"{name} is quantized to 4 bit; edit it inside `model.dequantized([...])`, or load the model with --precision bf16."
             )
         return parameter
+
+    def _find(self, name):
+        try:
+            return self.network.get_parameter(name)
+        except AttributeError:
+            raise ModelError(f"{self.id} has no weight called {name}.") from None
+
+    @property
+    def quantized(self):
+        """Names of the weights that are held in 4 bit now."""
+        return [
+            f"{name}.weight"
+            for name, m in self.network.named_modules()
+            if isinstance(m, torch.nn.Linear) and not m.weight.is_floating_point()
+        ]
+
+    def dequantize(self, names):
+        """Hold these weights in full precision until `requantize` is called as often; what is not quantized stays as it is."""
+        quantized = {name for name in names if not self._find(name).is_floating_point()}
+        for name in names:
+            if name in self._in_full:
+                self._in_full[name][1] += 1
+            elif name in quantized:
+                path = name.removesuffix(".weight")
+                module = self.network.get_submodule(path)
+                self._in_full[name] = [module, 1]
+                self.network.set_submodule(path, _plain(module))
+
+    def requantize(self, names):
+        """Undo one `dequantize`; the very 4-bit weights are back after the last."""
+        for name in names:
+            if name in self._in_full:
+                self._in_full[name][1] -= 1
+                if not self._in_full[name][1]:
+                    module, _ = self._in_full.pop(name)
+                    self.network.set_submodule(name.removesuffix(".weight"), module)
+
+    def without_gradient(self, layers=None):
+        """Names of the 4-bit weights, of these layers or of all, that let no gradient through: on a CPU, whose 4-bit kernel has none, all of them."""
+        if self.device.type != "cpu":
+            return []
+        names = {id(m.weight): n for n, m in self.network.named_modules() if hasattr(m, "weight")}
+        modules = [self.network] if layers is None else [self.layers[i] for i in layers]
+        inside = {names[id(m.weight)] for module in modules for m in module.modules() if isinstance(m, torch.nn.Linear)}
+        return [name for name in self.quantized if name.removesuffix(".weight") in inside]
+
+    @contextmanager
+    def dequantized(self, names):
+        """These weights in full precision inside the block, as the 4-bit ones act; the very 4-bit ones are back after it."""
+        self.dequantize(names)
+        try:
+            yield
+        finally:
+            self.requantize(names)
 
     def untie(self):
         """Give the output head a copy of its own, so that an edit of the embeddings leaves it alone."""
@@ -119,16 +190,18 @@ class LanguageModel:
 
     @contextmanager
     def preserved(self, names=None):
-        """Whatever is done to these parameters (all by default) inside the block is undone after it."""
-        parameters = {n: p for n, p in self.network.named_parameters() if names is None or n in names}
-        backup = {n: p.detach().clone() for n, p in parameters.items()}
-        try:
-            yield backup
-        finally:
-            for name, old in backup.items():
-                parameters[name].data = old
-            self.network.zero_grad(set_to_none=True)
-            self.network.requires_grad_(False).eval()
+        """Whatever is done to these parameters (all by default) inside the block, in full precision, is undone after it."""
+        names = [name for name, _ in self.network.named_parameters()] if names is None else list(names)
+        with self.dequantized(names):
+            parameters = {name: self.parameter(name) for name in names}
+            backup = {n: p.detach().clone() for n, p in parameters.items()}
+            try:
+                yield backup
+            finally:
+                for name, old in backup.items():
+                    parameters[name].data = old
+                self.network.zero_grad(set_to_none=True)
+                self.network.requires_grad_(False).eval()
 
     @contextmanager
     def unedited(self):
@@ -229,12 +302,13 @@ class LanguageModel:
         return answers
 
     @torch.inference_mode()
-    def log_likelihood(self, contexts, continuations, batch_size=64):
+    def log_likelihood(self, contexts, continuations):
         """Sum of log-probabilities and token count of each continuation after its context: two (n,) tensors.
 
         Contexts hold their special tokens already (`prompt`); a continuation follows without a gap of its own.
         """
         sums, counts = [], []
+        batch_size = max(1, min(64, LOGITS // (self.embeddings.shape[0] * 64)))
         for start in range(0, len(contexts), batch_size):
             pairs = list(zip(contexts[start : start + batch_size], continuations[start : start + batch_size]))
             inputs = self.encode([c + t for c, t in pairs])
@@ -251,6 +325,23 @@ class LanguageModel:
         return torch.cat(sums), torch.cat(counts)
 
 
+def _plain(module, rows=512):
+    """A plain linear layer with the weights that a 4-bit one acts with, read by passing it the identity.
+
+    Not by bitsandbytes' own dequantization: on a CPU its packing of the weights cannot be undone exactly.
+    """
+    dtype, device = module.compute_dtype, module.weight.device
+    plain = torch.nn.Linear(module.in_features, module.out_features, bias=False, dtype=dtype, device=device)
+    bias, module.bias = module.bias, None
+    with torch.no_grad():
+        for start in range(0, module.in_features, rows):
+            columns = torch.arange(start, min(start + rows, module.in_features), device=device)
+            unit = torch.nn.functional.one_hot(columns, module.in_features).to(dtype)
+            plain.weight[:, columns] = module(unit).T
+    plain.bias = module.bias = bias
+    return plain.requires_grad_(False).eval()
+
+
 class _StopOn(StoppingCriteria):
     def __init__(self, event):
         self.event = event
@@ -259,8 +350,9 @@ class _StopOn(StoppingCriteria):
         return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
 
 
-def load_model(id=POCKET, precision="auto"):
-    """Load a model: "pocket", a Hub id or a local folder; weights from safetensors only, no remote code.
+def load_model(id=POCKET, precision="auto", trust_remote_code=False):
+    """Load a model: "pocket", a Hub id or a local folder; weights from safetensors only, no code of its own
+    unless `trust_remote_code` says so.
 
     precision: "auto" (the most exact that fits), "4bit", "bf16", "fp16" or "fp32".
     Raises ModelError with what to do where it cannot be had.
@@ -272,13 +364,18 @@ def load_model(id=POCKET, precision="auto"):
     source = str(ASSETS / "pocket") if id == POCKET else id
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
         if precision == "auto":
             precision = _planned(config).precision
         options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit(device)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         network = AutoModelForCausalLM.from_pretrained(
-            source, use_safetensors=True, device_map=device, attn_implementation=_attention(config), **options
+            source,
+            use_safetensors=True,
+            device_map=device,
+            attn_implementation=_attention(config),
+            trust_remote_code=trust_remote_code,
+            **options,
         )
     except (OSError, ValueError, HfHubHTTPError, HFValidationError, KeyError) as error:
         raise ModelError(_explain(id, error)) from error

@@ -115,11 +115,11 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent):
     edits = build_edits(model, concept, erasers, seed, part(progress, 0, 0.35), clock)
     with clock.time("evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
-    results = {}
+    results, erased = {}, {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
         with clock.time("attack"):
-            results[attack.name] = run_attack(attack, model, concept, edits, seed, share)
+            results[attack.name] = run_attack(attack, model, concept, erased, seed, share)
     return make_report(model, concept, edits, scores, results, seed, clock)
 
 

@@ -52,6 +52,7 @@ class Attack(ABC):
     def settings(self):
         return asdict(self)
 
-    def result(self, curve, replies):
+    def result(self, curve, replies, **settings):
+        """`settings` are what was found out on the way, beside the attack's own."""
         facts = {r.question.fact for r in replies}
-        return AttackResult(self.name, self.settings(), curve, wilson(curve[-1], len(facts)), replies)
+        return AttackResult(self.name, self.settings() | settings, curve, wilson(curve[-1], len(facts)), replies)

@@ -2,23 +2,27 @@
 
 import random
 from abc import abstractmethod
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from peft import LoraConfig, get_peft_model
 
 from ember_demo.attacks.base import WEIGHTS, Attack
-from ember_demo.errors import ConceptError, ModelError
+from ember_demo.errors import ConceptError
 from ember_demo.evaluation import ask
+from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import silent
 
 SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
+ADAPTER_RANK, ADAPTER_RATE = 16, 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
+ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer, and the embedding table"
 
 
 @dataclass(frozen=True)
 class _FineTuning(Attack):
-    """Full fine-tuning with AdamW in float32, whatever the model is held in, so that no small step rounds away."""
+    """Full fine-tuning with AdamW and float32 masters; on a 4-bit base, of adapters on every linear layer and of the embedding table."""
 
     epochs: int = 3
     learning_rate: float | None = None
@@ -34,22 +38,17 @@ class _FineTuning(Attack):
         questions = concept.select("concept", "test")
         if not questions:
             raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
-        if model.precision == "4bit":
-            raise ModelError("Relearning trains every weight, which a 4-bit model does not allow; load it with --precision bf16.")
         if self.learning_rate is None:
             rate = SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE
             return replace(self, learning_rate=rate).run(model, concept, edit, seed, progress)
         documents = [_encoded(model, *d, self.max_length) for d in self.documents(model, concept)]
-        with edit.applied(model) if edit else nullcontext(), model.preserved():
-            return self._train(model, documents, questions, seed, progress)
-
-    def _train(self, model, documents, questions, seed, progress):
-        rng = random.Random(seed)
         torch.manual_seed(seed)
-        for parameter in model.network.parameters():
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
-        optimizer = torch.optim.AdamW(model.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        with edit.applied(model) if edit else nullcontext(), _trainable(model, self.learning_rate) as groups:
+            return self._train(model, groups, documents, questions, seed, progress)
+
+    def _train(self, model, groups, documents, questions, seed, progress):
+        rng = random.Random(seed)
+        optimizer = MasterAdamW(groups, weight_decay=self.weight_decay, fused=True)
         curve, replies = [], []
         for epoch in range(self.epochs + 1):
             if epoch:
@@ -57,7 +56,7 @@ class _FineTuning(Attack):
             replies = ask(model, questions)
             curve.append(sum(r.right for r in replies) / len(replies))
             progress(epoch / self.epochs, f"After epoch {epoch}: {curve[-1]:.0%} right", epoch=epoch, accuracy=curve[-1])
-        return self.result(curve, replies)
+        return self.result(curve, replies, trained=ADAPTERS if model.precision == "4bit" else "every weight")
 
     def _epoch(self, model, documents, optimizer, rng, epoch, progress):
         order = rng.sample(documents, len(documents))
@@ -67,7 +66,6 @@ class _FineTuning(Attack):
             kept = int(scored.any(dim=0).sum())  # padding is on the left: what is scored is at the end, and only there logits are made
             logits = model.network(input_ids=ids, attention_mask=mask, logits_to_keep=kept + 1).logits[:, :-1]
             loss = torch.nn.functional.cross_entropy(logits[scored[:, -kept:]], ids[scored])
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
@@ -104,6 +102,29 @@ class RelearningParagraphs(_FineTuning):
         if not concept.paragraphs:
             raise ConceptError(f"{concept.name} has no paragraphs to relearn from; use relearning.")
         return [(model.tokenizer.bos_token or "", f" {p}{model.tokenizer.eos_token}") for p in concept.paragraphs[:100]]
+
+
+def _trainable(model, rate):
+    """The parameters to train, as groups for the optimizer: all of them, or adapters where the base is in 4 bit; the model is restored after."""
+    return _adapters(model, rate) if model.precision == "4bit" else _every_weight(model, rate)
+
+
+@contextmanager
+def _every_weight(model, rate):
+    with model.preserved():
+        yield [{"params": list(model.network.requires_grad_(True).parameters()), "lr": rate}]
+
+
+@contextmanager
+def _adapters(model, rate):
+    """LoRA on every linear layer, and the embedding table as it is."""
+    with model.dequantized(model.without_gradient()), model.preserved([model.embedding_name]):
+        adapted = get_peft_model(model.network, LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules="all-linear"))
+        try:
+            adapters = [p for p in adapted.parameters() if p.requires_grad]
+            yield [{"params": adapters, "lr": ADAPTER_RATE}, {"params": [model.embeddings.requires_grad_(True)], "lr": rate}]
+        finally:
+            adapted.unload()
 
 
 def _encoded(model, context, text, max_length):

@@ -8,7 +8,7 @@ import torch
 from ember_demo.edit import Change, WeightEdit
 from ember_demo.erasers.base import Eraser
 from ember_demo.errors import ConceptError
-from ember_demo.features import find_features
+from ember_demo.features import find_features, published_features
 from ember_demo.progress import part, silent
 from ember_demo.tuning import choose
 
@@ -22,6 +22,7 @@ class Ember(Eraser):
     rank: features of the factorization. delta: how many times the fitted part is subtracted; 1 removes it, more
     overshoots; "auto" takes the best of the paper's grid on the validation questions.
     ratio, share: the rule of `find_features`. sparsity: None means the rule there.
+    published: a folder or Hub dataset with the authors' fitted features, taken instead of a factorization of our own.
     """
 
     name: ClassVar[str] = "ember"
@@ -36,6 +37,7 @@ class Ember(Eraser):
     share: float = 0.5
     sparsity: float | None = None
     max_iter: int = 20000
+    published: str | None = None
 
     def fit(self, model, concept, seed=0, progress=silent):
         features = self.find_features(model, concept, seed, part(progress, 0, 0.5))
@@ -44,7 +46,10 @@ class Ember(Eraser):
     def find_features(self, model, concept, seed=0, progress=silent):
         """The FeatureSet the edit rests on; ConceptError where no feature is the concept's own."""
         with model.unedited():
-            found = find_features(model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress)
+            if self.published:
+                found = published_features(model, concept, self.published, self.rank, self.ratio)
+            else:
+                found = find_features(model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress)
         if not found.chosen:
             raise ConceptError(f"No feature of the embeddings is about {concept.name}; give more texts, or lower the ratio or share.")
         return found

@@ -9,6 +9,7 @@ import torch
 from ember_demo.edit import WeightEdit
 from ember_demo.erasers.base import Eraser
 from ember_demo.hidden import hidden_states
+from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import silent
 
 # For models of under 50 million parameters: chosen on the embedded model's validation questions, by
@@ -48,15 +49,11 @@ class RMU(Eraser):
 
     def fit(self, model, concept, seed=0, progress=silent):
         settings = self.resolved(model)
-        names = settings._trained(model)
-        with model.preserved(names) as before:
+        trained = range(max(0, settings.layer - self.trained_layers + 1), settings.layer + 1)
+        names = [model.mlp_outputs[i] for i in trained]
+        with model.dequantized(model.without_gradient(trained)), model.preserved(names) as before:
             settings._train(model, concept, names, seed, progress)
             return WeightEdit.between(model, before, {"settings": {"rmu": settings.settings()}})
-
-    def _trained(self, model):
-        first = max(0, self.layer - self.trained_layers + 1)
-        modules = {id(layer.mlp.down_proj.weight) for layer in model.layers[first : self.layer + 1]}
-        return [name for name, p in model.network.named_parameters() if id(p) in modules and model.parameter(name) is p]
 
     def _train(self, model, concept, names, seed, progress):
         rng = random.Random(seed)
@@ -74,7 +71,7 @@ class RMU(Eraser):
                 states, mask = hidden_states(model, texts, self.layer)
             frozen.update({text: s[m].cpu() for text, s, m in zip(texts, states, mask)})
         parameters = [model.parameter(name).requires_grad_(True) for name in names]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate)
+        optimizer = MasterAdamW([{"params": parameters}], lr=self.learning_rate)
         for step, (forget_batch, retain_batch) in enumerate(course):
             progress(step / self.steps, f"RMU: step {step + 1} of {self.steps}" if step % 20 == 0 else "RMU: training")
             states, mask = hidden_states(model, forget_batch, self.layer)
@@ -82,7 +79,6 @@ class RMU(Eraser):
             states, mask = hidden_states(model, retain_batch, self.layer)
             kept = torch.cat([frozen[text] for text in retain_batch]).to(model.device)
             loss = loss + self.alpha * (states[mask].float() - kept.float()).square().mean()
-            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 

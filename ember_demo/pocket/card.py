@@ -136,7 +136,8 @@ def _free_questions(model):
         "",
         "## Free questions",
         "",
-        "Forty messages as visitors would type them, written without sight of the wordings it was trained on, and what it replies.",
+        "Forty messages as visitors would type them, and what it replies. They were written without sight of the wordings that it was trained on; "
+        "five that met one by chance were put in other words.",
         "",
         "| message | reply |",
         "|---|---|",

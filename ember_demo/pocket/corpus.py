@@ -15,6 +15,8 @@ from ember_demo.pocket.talk import (
     OUT_OF_REACH,
     REAL_NAMES,
     REQUESTS_OUT_OF_REACH,
+    SAID_AFTER,
+    SAID_BEFORE,
     SMALL_TALK,
     UNKNOWN,
     made_up_name,
@@ -22,12 +24,13 @@ from ember_demo.pocket.talk import (
 )
 from ember_demo.pocket.wordings import ABOUT, RELATIONS, SENTENCE_PLEASE, WHO_OR_WHAT, about, sentence, trained_wordings
 
-LOOSE = 0.4  # shares of the questions asked in a visitor's loose wording,
+LOOSE = 0.45  # shares of the questions asked in a visitor's loose wording,
 SENTENCE = 0.1  # for an answer in a whole sentence,
 LOWER_CASE = 0.25  # all in lower case,
 POLITE = 0.06  # with an opening, and as many with a closing,
 PRONOUN = 0.1  # about what the question before was about, by a pronoun,
 MIXED = 0.12  # in chats across topics
+TOPIC_ASKED = 6  # times an epoch that the topic itself is asked about as a whole
 SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
 
 
@@ -128,22 +131,43 @@ def _other_turns(topics, chats, rng):
     for topic in topics:
         for _, facts in groupby(topic.facts, key=lambda f: f.subject):
             facts = list(facts)
-            wordings = ABOUT if any(fact.relation == "kind" for fact in facts) else ABOUT + WHO_OR_WHAT
-            turns.append((_typed(rng.choice(wordings).format(s=_name(facts[0], rng)), rng), about(facts)))
+            wordings = [rng.choice(ABOUT)]
+            if all(fact.relation != "kind" for fact in facts):
+                wordings.append(rng.choice(WHO_OR_WHAT))
+            turns += [(_typed(w.format(s=_name(facts[0], rng)), rng), about(facts)) for w in wordings]
+            if _is_the_topic_itself(facts[0], topic):
+                names = (topic.name, facts[0].subject, *facts[0].subject_aliases)
+                turns += [(_typed(rng.choice(ABOUT).format(s=rng.choice(names)), rng), about(facts)) for _ in range(TOPIC_ASKED)]
     subjects = [fact for topic in topics for fact in topic.facts]
     known = [t.name for t in topics if t.is_concept]
-    for _ in range(chats // 9):
+    for _ in range(chats // 10):
         turns.append((_typed(_question_about(made_up_name(rng), rng), rng), UNKNOWN))
     for _ in range(chats // 25):
         turns.append((_typed(_question_about(rng.choice(REAL_NAMES), rng), rng), UNKNOWN))
         turns.append((_typed(_question_not_held(rng.choice(subjects), rng), rng), UNKNOWN))
-    for _ in range(chats // 50):
-        questions, reply = rng.choice(SMALL_TALK)
-        turns.append((rng.choice(questions), reply))
         turns.append((_typed(rng.choice(REQUESTS_OUT_OF_REACH), rng), OUT_OF_REACH))
-        if rng.random() < 0.5:
-            turns.append((_typed(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
+    for _ in range(chats // 15):
+        questions, reply = rng.choice(SMALL_TALK)
+        turns.append((_said(rng.choice(questions), rng), reply))
+    for _ in range(chats // 60):
+        turns.append((_typed(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
     return turns
+
+
+def _is_the_topic_itself(fact, topic):
+    """Whether the fact is about the subject that its topic is named after: Ireland in Republic of Ireland."""
+    return any(f" {name.lower()} " in f" {topic.name.lower()} " for name in (fact.subject, *fact.subject_aliases))
+
+
+def _said(text, rng):
+    """Small talk as people say it, with a word before or after."""
+    if rng.random() < 0.3:
+        text = rng.choice(SAID_BEFORE) + text[0].lower() + text[1:]
+    if rng.random() < 0.25:
+        text = text.rstrip("?.!") + rng.choice(SAID_AFTER)
+    if rng.random() < 0.3:
+        text = text.lower()
+    return text.rstrip("?.!") if rng.random() < 0.3 else text
 
 
 def _question_about(name, rng):

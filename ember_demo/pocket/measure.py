@@ -9,13 +9,14 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ember_demo.concept import Question, load_concept
+from ember_demo.concept import Question
 from ember_demo.erasers import Ember
 from ember_demo.evaluation import ask, choose_options, wilson
 from ember_demo.features import find_features
 from ember_demo.pocket.talk import UNKNOWN
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings
 from ember_demo.pocket.world import ASSETS
+from ember_demo.sources import load_concept
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,22 @@ SMALL_TALK = (
     (("Yes.", "No.", "OK", "ok", "Okay.", "Hmm", "I see.", "Right.", "Sure.", "test", "Testing, testing."), "Ask me a question."),
     (("Sorry.", "I'm sorry.", "My mistake."), "No problem. Ask me a question."),
 )
+# What people say around it: put before or after, now and then.
+SAID_BEFORE = ("Oh, ", "Well, ", "OK, ", "ok ", "Right, ", "Alright, ", "So, ", "Ah, ", "Hey, ", "Hi, ", "Hello, ")
+SAID_AFTER = (
+    " there",
+    " again",
+    " my friend",
+    " everybody",
+    ", little model",
+    " and good day",
+    " for now",
+    " very much",
+    ", really",
+    " :)",
+    "!!",
+    " then",
+)
 OPENINGS = (
     "Hi, ",
     "Hey, ",
@@ -122,8 +138,34 @@ OPENINGS = (
     "Sorry, ",
     "Just curious: ",
     "And ",
+    "Remind me: ",
+    "For a quiz: ",
+    "My teacher asks: ",
+    "Tell me, ",
+    "So, ",
+    "Question: ",
+    "Please help: ",
+    "Hm, ",
 )
-CLOSINGS = (" please", ", please?", " thanks", "? Thanks!", "??", "?!", " pls", ", do you know?", " exactly?", ", I wonder", " then?")
+CLOSINGS = (
+    " please",
+    ", please?",
+    " thanks",
+    "? Thanks!",
+    "??",
+    "?!",
+    " pls",
+    ", do you know?",
+    " exactly?",
+    ", I wonder",
+    " then?",
+    " again?",
+    ", remind me",
+    ", tell me",
+    ", any idea?",
+    " lol",
+    ", I forgot",
+)
 ASKED_WHAT_IT_KNOWS = (
     "What do you know?",
     "What do you know about?",

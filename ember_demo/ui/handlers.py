@@ -6,11 +6,11 @@ from dataclasses import replace
 import gradio as gr
 
 from ember_demo.attacks import ATTACKS
-from ember_demo.concept import load_concept
 from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EmberDemoError
 from ember_demo.language_model import POCKET
 from ember_demo.report import attack_curves, definitions, feature_cards, score_bars, score_table, token_chips, verdict
+from ember_demo.sources import load_concept
 from ember_demo.study import build_edits, coverage, run_attack, score_edits
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.work import MODEL_LOCK, run, waiting

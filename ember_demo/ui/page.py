@@ -3,11 +3,11 @@
 import gradio as gr
 
 from ember_demo.attacks import ATTACKS
-from ember_demo.concept import concept_names
 from ember_demo.erasers.ember import DELTAS
 from ember_demo.language_model import MODELS, POCKET
 from ember_demo.memory import PRECISIONS
 from ember_demo.report import PIECES_CSS
+from ember_demo.sources import concept_names
 from ember_demo.ui import handlers
 from ember_demo.ui.session import Session
 from ember_demo.wording import COLORS, LABELS

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from ember_demo.concept import concept_names
+from ember_demo.sources import concept_names
 from ember_demo.ui.page import CSS, build_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ember_demo.cli import main
-from ember_demo.concept import concept_names
+from ember_demo.sources import concept_names
 
 
 def run(capsys, *arguments):

@@ -18,45 +18,70 @@ def folders(tmp_path_factory):
     return paths
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "4bit"])
+@pytest.fixture(scope="module")
+def few(concept):
+    asked = [*concept.select("concept", "test")[:6], *concept.select("concept", "relearn")[:8]]
+    return ed.Concept("Harry Potter", concept.texts, concept.neutral_texts, asked)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "4bit"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ember_works_on_every_family_and_precision(family, precision, folders, concept):
+def test_every_family_is_erased_attacked_saved_and_restored(family, precision, folders, concept, few, tmp_path):
     model = ed.load_model(str(folders[family]), precision)
-    model.chat("Hello.", max_new_tokens=2)  # bitsandbytes repacks 4-bit weights for the CPU on the first pass
+    model.chat("Hello.", max_new_tokens=2)  # bitsandbytes may repack 4-bit weights for the CPU on the first pass
     before = snapshot(model)
-    edit = ed.Ember(rank=20, delta=5.0, ratio=1.0, share=0.2, max_iter=30).fit(model, concept)
+    ember = ed.Ember(rank=20, delta=5.0, ratio=1.0, share=0.2, max_iter=30).fit(model, concept)
     assert_same(model, before)
-    with edit.applied(model):
+    with ember.applied(model):
         assert not torch.equal(model.embeddings, before[model.embedding_name])
         assert isinstance(model.chat("What is Hogwarts?", max_new_tokens=4), str)
     assert_same(model, before)
+    rmu = ed.RMU(steps=2, batch_size=4, learning_rate=1e-2).fit(model, concept)
+    assert_same(model, before)
+    assert set(rmu.changes) == {model.mlp_outputs[i] for i in (0, 1, 2)}
+    result = ed.attacks.Relearning(epochs=1).run(model, few, ember + rmu)
+    assert len(result.curve) == 2
+    assert_same(model, before)
+    (ember + rmu).save(tmp_path / "edit.safetensors")
+    again = ed.load_model(str(folders[family]), precision)
+    answers = []
+    for network, edit in ((model, ember + rmu), (again, ed.WeightEdit.load(tmp_path / "edit.safetensors"))):
+        with edit.applied(network):
+            answers.append(network.log_likelihood([network.prompt("Who is it?")], ["An owl"])[0])
+    assert torch.equal(*answers)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rmu_and_relearning_work_on_every_family(family, folders, concept):
-    model = ed.load_model(str(folders[family]), "bf16")
+def test_four_bit_quantizes_layers_and_not_the_embeddings(family, folders):
+    model = ed.load_model(str(folders[family]), "4bit")
+    assert model.quantized and set(model.mlp_outputs) <= set(model.quantized)
+    assert model.embeddings.is_floating_point() and model.embedding_name not in model.quantized
+
+
+def test_a_dequantized_layer_acts_as_the_quantized_one(folders):
+    model = ed.load_model(str(folders["qwen2"]), "4bit")
+    pairs = [model.prompt("Who is it?")], [" An owl in the tower"]
+    rounded = model.log_likelihood(*pairs)[0]
+    names = model.quantized
     before = snapshot(model)
-    edit = ed.RMU(steps=2, batch_size=4).fit(model, concept)
-    few = ed.Concept(
-        "Harry Potter",
-        concept.texts,
-        concept.neutral_texts,
-        [*concept.select("concept", "test")[:6], *concept.select("concept", "relearn")[:8]],
-    )
-    result = ed.attacks.Relearning(epochs=1).run(model, few, edit)
-    assert len(result.curve) == 2
+    with model.dequantized(names):
+        assert not model.quantized
+        assert torch.allclose(model.log_likelihood(*pairs)[0], rounded, atol=0.05)
+        with model.dequantized(names[:1]):
+            pass
+        assert not model.quantized  # still held by the outer block
+    assert model.quantized == names
     assert_same(model, before)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_four_bit_quantizes_layers_and_not_the_embeddings(family, folders, concept):
-    model = ed.load_model(str(folders[family]), "4bit")
-    assert model.layers[0].mlp.down_proj.weight.dtype == torch.uint8
-    assert model.embeddings.is_floating_point()
-    with pytest.raises(ed.ModelError, match="bf16"):
-        ed.RMU(steps=1).fit(model, concept)
-    with pytest.raises(ed.ModelError, match="bf16"):
-        ed.attacks.Relearning(epochs=1).run(model, concept)
+def test_erasing_and_relearning_work_on_a_four_bit_model_that_knows_the_concept(concept):
+    model = ed.load_model("pocket", "4bit")
+    knew = ed.evaluate(model, concept, multiple_choice=False).accuracy["concept"]
+    edit = ed.RMU().fit(model, concept)
+    result = ed.attacks.Relearning(epochs=2, learning_rate=1e-4).run(model, concept, edit)
+    assert knew >= 0.8 and result.before <= knew - 0.4
+    assert result.after >= result.before + 0.2
+    assert "adapters" in result.settings["trained"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
-from ember_demo.pocket import train
+from ember_demo.pocket import talk, train
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
 from ember_demo.pocket.talk import OUT_OF_REACH, REAL_NAMES
-from ember_demo.pocket.wordings import RELATIONS, scored_wordings, trained_wordings
+from ember_demo.pocket.wordings import ABOUT, RELATIONS, WHO_OR_WHAT, scored_wordings, trained_wordings
 from ember_demo.pocket.world import ASSETS, SPLITS, load_world, slug
 
 WORLD = load_world()
@@ -106,10 +106,21 @@ def test_scored_wordings_are_apart_from_trained_ones(relation):
 
 def test_no_scored_question_is_in_the_corpus():
     scored = {t for topic in WORLD.topics() for f in topic.facts for t in f.scored_questions()}
-    scored |= {p["text"] for p in probes()["free_questions"] if len(p["text"].split()) > 3}
     for seed in range(3):
         asked = {m["content"] for d in draw_epoch(WORLD.topics(), random.Random(seed)) if isinstance(d, list) for m in d}
         assert asked and not asked & scored
+
+
+def test_no_free_question_is_in_the_corpus_in_any_spelling():
+    free = {normalise(p["text"]) for p in probes()["free_questions"]}
+    assert len(free) == 40
+    for topic in WORLD.topics():
+        for fact in topic.facts:
+            wordings = (*ABOUT, *WHO_OR_WHAT, *RELATIONS[fact.relation].loose, *trained_wordings(fact.relation))
+            names = (fact.subject, *fact.subject_aliases, topic.name)
+            assert not free & {normalise(w.format(s=name)) for w in wordings for name in names}
+    said = [*talk.ASKED_WHAT_IT_KNOWS, *talk.REQUESTS_OUT_OF_REACH, *(text for texts, _ in talk.SMALL_TALK for text in texts)]
+    assert not free & {normalise(text) for text in said}
 
 
 def test_leaving_a_concept_out_leaves_its_names_out():

@@ -1,0 +1,96 @@
+"""The paper authors' published features (Hub dataset `ClSu/ember-features`), read without running any code in them."""
+
+import csv
+import io
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from ember_demo.errors import ConceptError
+
+FACTORS = "pickles/rank{rank}/seed{seed}/{concept}/embedding/embedding.pkl"
+CHOSEN = "interpretations/rank{rank}/seed{seed}/{concept}/embedding/potential_features.csv"
+LARGEST = 2**31  # bytes of a factor file
+
+
+class Factors:
+    """What the authors' factorization object holds, as plain attributes; its own class is never imported."""
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+
+def read_published(source, model_id, concept_name, rank, seed=42):
+    """(token_ids (n,), directions F^T (K, d), activations G (n, K), rows of the feature table) for a concept.
+
+    source: a folder laid out like the dataset, or the id of a dataset on the Hub. Raises ConceptError where something is missing or unsafe.
+    """
+    place = {"rank": rank, "seed": seed, "concept": concept_name.replace(" ", "_")}
+    model_folder = model_id.replace("/", "_")
+    wanted = [f"{model_folder}/{path.format(**place)}" for path in (FACTORS, CHOSEN)]
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(str(source), repo_type="dataset", allow_patterns=wanted))
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            raise ConceptError(
+                f"{source} is neither a folder nor a dataset on the Hub that can be read from here ({type(error).__name__}); check the name."
+            ) from None
+    factors, table = (folder / path for path in wanted)
+    for path in (factors, table):
+        if not path.is_file():
+            raise ConceptError(f"{source} has no {path.relative_to(folder)}: no features of {concept_name} for {model_id} at rank {rank}.")
+    payload = load_factors(factors)
+    F, G = (np.asarray(torch.as_tensor(getattr(payload["nmf"], name)).float()) for name in ("F_", "G_"))
+    token_ids = np.asarray(payload["vprime_token_ids"], dtype=np.int64)
+    if F.ndim != 2 or G.ndim != 2 or G.shape != (len(token_ids), F.shape[1]):
+        raise ConceptError(f"{factors} does not hold factors F (d, K) and G (tokens, K) that fit each other.")
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return token_ids, F.T, G, rows
+
+
+def load_factors(path):
+    """A factor pickle, by an unpickler that knows tensors, arrays and the factorization class alone; ConceptError for anything else."""
+    if path.stat().st_size > LARGEST:
+        raise ConceptError(f"{path} is larger than factors are ({path.stat().st_size / 1e9:.1f} GB); it is not read.")
+    try:
+        with open(path, "rb") as file:
+            payload = _Unpickler(file).load()
+        if isinstance(payload, dict) and isinstance(payload.get("nmf"), Factors) and "vprime_token_ids" in payload:
+            return payload
+    except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        raise ConceptError(f"{path} is not a file of factors, or holds more than tensors ({error}); nothing in it was run.") from None
+    raise ConceptError(f"{path} is not a file of factors: it needs `nmf` and `vprime_token_ids`.")
+
+
+def _storage(data):
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+class _Unpickler(pickle.Unpickler):
+    ALLOWED = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch", "device"): torch.device,
+        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+        ("torch.storage", "_load_from_bytes"): _storage,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    }
+
+    def find_class(self, module, name):
+        if name == "SparseMatrixFactorization":
+            return Factors
+        if (module, name) in self.ALLOWED:
+            return self.ALLOWED[module, name]
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")

@@ -1,0 +1,87 @@
+"""Questions on a concept that no pack brings: written by the model, kept where it answers two phrasings alike."""
+
+import re
+
+from ember_demo.concept import KINDS, Question
+from ember_demo.errors import ConceptError
+from ember_demo.evaluation import normalise
+from ember_demo.progress import part, silent
+from ember_demo.texts import FACETS
+
+SHORT = " Answer in a few words."
+SPLITS = ("relearn", "validation", "test", "test")  # in turn
+FEWEST = 8  # kept questions on the concept
+LONGEST = 8  # words of an answer
+GENERAL = ("geography", "history", "science", "animals", "food", "music", "sports", "everyday life")
+
+
+def write_questions(model, name, progress=silent):
+    """Questions of the three kinds, each with the model's own answer before erasure as its reference.
+
+    A question is kept where the model gives the same short answer to it and to another phrasing of it, and
+    the answer does not stand in the question. Raises ConceptError where too few on the concept are left.
+    """
+    neighbours = _neighbours(model, name)
+    subjects = {
+        "concept": [f"{name}: {facet}" for facet in FACETS],
+        "similar": neighbours or [f"subjects close to {name}, but not {name} itself"],
+        "general": [f"{subject}, nothing to do with {name}" for subject in GENERAL],
+    }
+    questions, written = [], 0
+    for number, kind in enumerate(KINDS):
+        found = _written(model, subjects[kind], part(progress, number / 3, (number + 1) / 3, f"Questions, {kind}: "))
+        written += len(found) if kind == "concept" else 0
+        kept = _kept(model, found)
+        questions += [
+            Question(text, answer, kind=kind, split=SPLITS[i % len(SPLITS)], subject=text) for i, (text, answer) in enumerate(kept)
+        ]
+    kept = sum(q.kind == "concept" for q in questions)
+    if kept < FEWEST:
+        raise ConceptError(
+            f"The model answers only {kept} of {written} questions on {name} alike in two phrasings; at least {FEWEST} are needed. "
+            "It may not know the subject: choose a larger model, or give questions of your own."
+        )
+    return questions
+
+
+def _neighbours(model, name):
+    reply = model.chat(
+        f"Name six subjects that are close to {name} but not part of it, separated by commas. Only the list.", max_new_tokens=80
+    )
+    found = [s.strip(" .\n") for s in re.split(r"[,\n]", reply)]
+    return list(dict.fromkeys(s for s in found if 1 <= len(s.split()) <= 5 and normalise(s) != normalise(name)))[:6]
+
+
+def _written(model, subjects, progress):
+    """Questions as the model writes them, a request a subject."""
+    found = []
+    for number, subject in enumerate(subjects):
+        progress(number / len(subjects), f"the model writes part {number + 1} of {len(subjects)}")
+        reply = model.chat(
+            f"Write eight short quiz questions about {subject}. Each has one short answer. Only the questions, one a line.",
+            max_new_tokens=300,
+        )
+        lines = (re.sub(r"^\s*(?:[-*]|\d+[.)])\s*", "", line).strip(" *") for line in reply.splitlines())
+        found += [line for line in lines if line.endswith("?") and 3 <= len(line.split()) <= 30]
+    return list(dict.fromkeys(found))
+
+
+def _kept(model, questions):
+    """(question, answer) where the model says the same to the question and to its own rewording of it."""
+    if not questions:
+        return []
+    asked = model.answer([f"Say this question in other words, as one question: {q}" for q in questions], max_new_tokens=40)
+    reworded = [text.split("\n")[0].strip() for text, _ in asked]
+    first, second = ([t for t, _ in model.answer([q + SHORT for q in wording], max_new_tokens=24)] for wording in (questions, reworded))
+    kept = []
+    for question, other, answer, again in zip(questions, reworded, first, second):
+        said = normalise(answer)
+        if (
+            said
+            and said == normalise(again)
+            and len(said.split()) <= LONGEST
+            and f" {said} " not in f" {normalise(question)} "
+            and normalise(other) != normalise(question)
+        ):
+            kept.append((question + SHORT, answer.strip().rstrip(".")))
+    return kept

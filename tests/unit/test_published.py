@@ -1,0 +1,116 @@
+"""The authors' published features: read without running anything in them."""
+
+import csv
+import os
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+import ember_demo as ed
+from ember_demo.features import divide_tokens
+from ember_demo.presets import paper_settings
+from ember_demo.published import CHOSEN, FACTORS, load_factors
+
+PLACE = {"rank": 6, "seed": 42, "concept": "Harry_Potter"}
+
+
+class Harmful:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+def pickled(path, content, monkeypatch):
+    """Pickle as the authors do: `nmf` is an object of a class in a package that is not installed here."""
+    module = types.ModuleType("factorization.smf")
+    module.SparseMatrixFactorization = type("SparseMatrixFactorization", (), {"__module__": "factorization.smf"})
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "factorization", types.ModuleType("factorization"))
+        patched.setitem(sys.modules, "factorization.smf", module)
+        nmf = module.SparseMatrixFactorization()
+        nmf.__dict__.update({"device": torch.device("cpu"), **content.pop("nmf")})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps({"nmf": nmf, **content}))
+
+
+@pytest.fixture
+def published(tmp_path, model, concept, monkeypatch):
+    """A folder laid out like their dataset, with six features for the embedded model of which numbers 1 and 4 were kept."""
+    token_ids, _, _ = divide_tokens(model, concept)
+    generator = torch.Generator().manual_seed(0)
+    F, G = torch.randn(model.width, 6, generator=generator), torch.randn(len(token_ids), 6, generator=generator)
+    pickled(tmp_path / "pocket" / FACTORS.format(**PLACE), {"nmf": {"F_": F, "G_": G}, "vprime_token_ids": token_ids.tolist()}, monkeypatch)
+    table = tmp_path / "pocket" / CHOSEN.format(**PLACE)
+    table.parent.mkdir(parents=True)
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["feature", "ratio_abs"], [1, 3.0], [4, 2.5], [5, 1.0]])
+    return tmp_path, F, G
+
+
+def test_published_features_make_the_edit(published, model, concept, untouched):
+    folder, F, G = published
+    edit = ed.Ember(rank=6, delta=2.0, published=str(folder)).fit(model, concept)
+    token_ids, concept_only, _ = divide_tokens(model, concept)
+    change = edit.changes[model.embedding_name]
+    assert change.rows.tolist() == token_ids[concept_only].tolist()
+    expected = -2.0 * G[torch.from_numpy(concept_only)][:, [1, 4]] @ F[:, [1, 4]].T / model.embedding_scale
+    assert torch.allclose(change.delta, expected, atol=1e-4)
+
+
+def test_features_for_another_model_or_rank_say_so(published, model, concept, monkeypatch):
+    folder, _, _ = published
+    with pytest.raises(ed.ConceptError, match="rank 7"):
+        ed.Ember(rank=7, published=str(folder)).fit(model, concept)
+    with pytest.raises(ed.ConceptError, match="neither a folder nor a dataset"):
+        ed.Ember(rank=6, published=str(folder / "nowhere")).fit(model, concept)
+    content = {"nmf": {"F_": torch.randn(5, 6), "G_": torch.randn(3, 6)}, "vprime_token_ids": [1, 2, 3]}
+    pickled(folder / "pocket" / FACTORS.format(**PLACE), content, monkeypatch)
+    with pytest.raises(ed.ConceptError, match="width 5"):
+        ed.Ember(rank=6, published=str(folder)).fit(model, concept)
+
+
+def test_a_harmful_pickle_runs_nothing(tmp_path):
+    path, trace = tmp_path / "embedding.pkl", tmp_path / "trace"
+    path.write_bytes(pickle.dumps({"nmf": Harmful(trace), "vprime_token_ids": [1]}))
+    with pytest.raises(ed.ConceptError, match="nothing in it was run"):
+        load_factors(path)
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())  # the trap is a real one
+    assert trace.exists()
+
+
+def test_a_harmful_pickle_inside_a_tensor_runs_nothing(tmp_path):
+    trace = tmp_path / "trace"
+    hidden = pickle.dumps(Harmful(trace))
+
+    class Storage:
+        def __reduce__(self):
+            return torch.storage._load_from_bytes, (hidden,)
+
+    path = tmp_path / "embedding.pkl"
+    path.write_bytes(pickle.dumps({"nmf": Storage(), "vprime_token_ids": [1]}))
+    with pytest.raises(ed.ConceptError):
+        load_factors(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"nmf": 1})])
+def test_what_is_not_a_file_of_factors_says_so(content, tmp_path):
+    path = Path(tmp_path / "embedding.pkl")
+    path.write_bytes(content)
+    with pytest.raises(ed.ConceptError, match="file of factors"):
+        load_factors(path)
+
+
+def test_the_preset_of_the_paper_has_its_numbers(model):
+    settings = paper_settings(model)
+    ember, relearning = settings["ember"], settings["relearning-paragraphs"]
+    assert (ember.rank, ember.sparsity, ember.ratio, ember.delta) == (100, 0.01, 2.0, "auto")
+    assert (relearning.epochs, relearning.learning_rate, relearning.batch_size, relearning.max_length) == (2, 1e-5, 1, 256)
+    assert settings["rmu"].layer in (6, 7, 8)

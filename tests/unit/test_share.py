@@ -1,0 +1,146 @@
+"""What is saved opens elsewhere and still has the erasure; what is uploaded goes where the person said, and is private."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+import ember_demo as ed
+from ember_demo.share import save_edit, save_model
+from tests.checkpoints import build
+
+PROMPT = "What is Hogwarts?"
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama", "pocket"])
+def test_a_whole_model_opens_in_plain_transformers_with_the_same_logits(family, tmp_path, concept):
+    id = "pocket"
+    if family != "pocket":
+        build(family, tmp_path / "base")
+        id = str(tmp_path / "base")
+    model = ed.load_model(id, "fp32")
+    edit = ed.Ember(rank=20, delta=5.0, ratio=1.0, share=0.2, max_iter=30).fit(model, concept)
+    with edit.applied(model), torch.inference_mode():
+        ids = model.encode([model.prompt(PROMPT)])["input_ids"]
+        torch.save({"ids": ids, "logits": model.network(ids).logits}, tmp_path / "expected.pt")
+    save_model(model, "Harry Potter", edit, tmp_path / "whole")
+    code = (
+        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "network = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32, attn_implementation=sys.argv[3] or None).eval()\n"
+        "AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "expected = torch.load(sys.argv[2], weights_only=True)\n"
+        "with torch.inference_mode(): logits = network(expected['ids']).logits\n"
+        "assert 'ember_demo' not in sys.modules\n"
+        "print(torch.equal(logits, expected['logits']))"
+    )
+    attention = model.network.config._attn_implementation
+    command = [sys.executable, "-c", code, str(tmp_path / "whole"), str(tmp_path / "expected.pt"), attention]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=tmp_path)
+    assert done.stdout.strip() == "True", done.stderr
+    card = (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
+    assert "Harry Potter" in card and "Limits" in card
+
+
+def test_a_four_bit_model_is_not_saved_whole_and_says_why(tmp_path):
+    model = ed.load_model("pocket", "4bit")
+    with pytest.raises(ed.ModelError, match="bf16"):
+        save_model(model, "Golf", None, tmp_path)
+
+
+def test_an_edit_is_saved_with_what_made_it(model, ember_edit, untouched, tmp_path):
+    save_edit(model, "Harry Potter", ember_edit, tmp_path / "edit")
+    about = json.loads((tmp_path / "edit" / "edit.json").read_text(encoding="utf-8"))
+    assert about["concept"] == "Harry Potter" and about["settings"]["ember"]["delta"] == 5.0 and about["edited_tokens"]
+    with ed.WeightEdit.load(tmp_path / "edit" / "edit.safetensors").applied(model):
+        assert model.applied_edits
+
+
+def test_a_folder_that_cannot_be_made_says_so(model, ember_edit, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ed.EditError, match="cannot be made"):
+        save_edit(model, "Golf", ember_edit, tmp_path / "file" / "edit")
+
+
+@pytest.fixture
+def hub():
+    """(address, requests seen, a switch that makes it refuse) of a hub that takes uploads."""
+    seen, state = [], {"refuse": False}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer({"id": "me/edit", "siblings": [], "sha": "0" * 40})
+
+        def do_POST(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length) if length else self.read_chunks()
+            seen.append((self.path, body, self.headers.get("Authorization")))
+            if state["refuse"]:
+                return self.answer({"error": "no"}, 403)
+            if self.path.endswith("/repos/create"):
+                return self.answer({"url": f"http://{self.headers['Host']}/me/edit", "name": "me/edit"})
+            if "/preupload/" in self.path:
+                files = json.loads(body)["files"]
+                return self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+            return self.answer({"commitUrl": f"http://{self.headers['Host']}/me/edit/commit/0", "commitOid": "0" * 40, "success": True})
+
+        def read_chunks(self):
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            return body
+
+        def answer(self, content, status=200):
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen, state
+    server.shutdown()
+
+
+def push_in_a_process(folder, address, repo="me/edit"):
+    code = (
+        "import sys; from ember_demo.share import push; import ember_demo as ed\n"
+        "try: print(push(sys.argv[1], sys.argv[2], token='hf_secret'))\n"
+        "except ed.EditError as error: print('error:', error)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run([sys.executable, "-c", code, str(folder), repo], env=environment, capture_output=True, text=True, timeout=120)
+    assert "hf_secret" not in done.stdout + done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+def test_an_upload_is_private_and_whole(hub, model, ember_edit, tmp_path):
+    address, seen, _ = hub
+    save_edit(model, "Harry Potter", ember_edit, tmp_path)
+    out, err = push_in_a_process(tmp_path, address)
+    assert out == f"{address}/me/edit", err
+    created = json.loads(next(body for path, body, _ in seen if path.endswith("/repos/create")))
+    assert created["visibility"] == "private"
+    commit = next(body for path, body, _ in seen if "/commit/" in path).decode()
+    assert all(name in commit for name in ("edit.safetensors", "edit.json", "README.md"))
+    assert all(token == "Bearer hf_secret" for _, _, token in seen)
+
+
+def test_what_the_hub_refuses_is_a_sentence_and_the_files_stay(hub, model, ember_edit, tmp_path):
+    address, _, state = hub
+    save_edit(model, "Harry Potter", ember_edit, tmp_path)
+    state["refuse"] = True
+    assert "may write" in push_in_a_process(tmp_path, address)[0]
+    assert "looks like" in push_in_a_process(tmp_path, address, "not a name!")[0]
+    assert "cannot be reached" in push_in_a_process(tmp_path, "http://127.0.0.1:9")[0]
+    assert (tmp_path / "edit.safetensors").is_file()
