@@ -34,7 +34,7 @@ def _parser():
     _add_model(study)
     _add_concept(study, "or --grid")
     study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
-    study.add_argument("--attacks", default="relearning", help="comma-separated, or none; see `attacks`")
+    study.add_argument("--attacks", help="comma-separated, or none; default: relearning, in the form that the concept has material for")
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
     study.add_argument(
         "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
@@ -79,6 +79,11 @@ def _parser():
     card = pocket.add_parser("card", help="measure a trained model again and write its card")
     card.add_argument("folder", type=Path)
     card.set_defaults(run=_card)
+    judges = pocket.add_parser("judges", help="compare the ways of choosing features, where the truth is known")
+    judges.add_argument(
+        "--judge", action="append", default=[], help="`self`, a chat model's Hub id or a base URL; may be given several times"
+    )
+    judges.set_defaults(run=_judges)
     sizes = pocket.add_parser("sizes", help="put trained models of several sizes into the table of the card")
     sizes.add_argument("folders", type=Path, nargs="+")
     sizes.set_defaults(run=_sizes)
@@ -102,6 +107,9 @@ def _add_concept(parser, otherwise=""):
         "--texts", metavar="SOURCE", help="texts on the concept: a txt, md or jsonl file, `wikipedia`, or `model`; default: its pack"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with the authors' files, instead of the packs")
+    parser.add_argument(
+        "--judge", help="who chooses EMBER's features: `self`, a chat model's Hub id, or a base URL; default: a numeric rule"
+    )
     parser.add_argument("--published", metavar="SOURCE", help="a folder or Hub dataset with the authors' fitted features for EMBER")
 
 
@@ -110,16 +118,18 @@ def _study(options):
         return _study_grid(options)
     if not options.concept:
         raise EmberDemoError("study needs a --concept, or a --grid of several.")
-    from ember_demo.attacks import ATTACKS
+    from ember_demo.attacks import ATTACKS, default_attack
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
     from ember_demo.report import summary, write_report
     from ember_demo.study import choose_by_name, run_study
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
-    attacks = choose_by_name(_names(options.attacks), ATTACKS, "attack")
+    attacks = choose_by_name(_names(options.attacks or ""), ATTACKS, "attack")
     progress = terminal()
     model, concept = _model_and_concept(options, progress)
+    if options.attacks is None:
+        attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
     erasers, attacks = ([_configured(thing, model, options) for thing in things] for things in (erasers, attacks))
     report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.1, 1))
     write_report(report, options.out)
@@ -182,7 +192,7 @@ def _configured(thing, model, options):
     if getattr(options, "preset", None) == PAPER:
         thing = paper_settings(model).get(thing.name, thing)
     if thing.name == "ember":
-        changes = {"published": options.published} if options.published else {}
+        changes = {name: getattr(options, name) for name in ("published", "judge") if getattr(options, name)}
         if getattr(options, "delta", None) is not None:
             changes["delta"] = options.delta
         thing = replace(thing, **changes)
@@ -214,6 +224,14 @@ def _card(options):
     write_card(options.folder)
 
 
+def _judges(options):
+    from ember_demo.language_model import load_model
+    from ember_demo.pocket.measure import judge_table
+    from ember_demo.pocket.world import load_world
+
+    print(judge_table(load_model(), load_world(), (None, *options.judge)))
+
+
 def _sizes(options):
     from ember_demo.pocket.card import write_sizes
 
@@ -242,9 +260,19 @@ def _bench(options):
 
 
 def _models():
-    from ember_demo.language_model import MODELS
+    from ember_demo.language_model import MODELS, describe
 
-    return [{"name": id, "description": text} for id, text in MODELS.items()]
+    rows = []
+    for id, text in MODELS.items():
+        offer = describe(id)
+        figures = {
+            "parameters": offer.shape.parameters,
+            "precision": offer.plan.precision,
+            "fits": offer.plan.fits,
+            "download": offer.download,
+        }
+        rows.append({"name": id, "description": f"{text}; {offer.sentence}"} | figures)
+    return rows
 
 
 def _concepts():

@@ -103,7 +103,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         progress(0.5, "Offering four options")
         facts = list({q.fact: q for q in reversed(questions)}.values())  # in their first wording; the options decide, not the wording
         likelihoods = option_likelihoods(model, facts)
-        probability = _by_kind([(q, float(np.exp(options[0]))) for q, options in zip(facts, likelihoods)])
+        probability = _by_kind([(q, float(options[0].exp())) for q, options in zip(facts, likelihoods)])
         if any(len(q.wrong) == 3 for q in facts):
             form = choice_form(model)
             choices = _choose_letters(model, facts) if form == "letter" else _likeliest(facts, likelihoods)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ember_demo.errors import ConceptError
 from ember_demo.factorization import SparseMatrixFactorization
+from ember_demo.judge import judge_feature, make_judge
 from ember_demo.progress import silent
 from ember_demo.published import read_published
 
@@ -29,6 +30,8 @@ class Feature:
     strength: float
     tokens: tuple
     chosen: bool
+    description: str = ""  # a judge's
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,20 @@ def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20
     texts = _texts(model, token_ids)
     features = tuple(_score(k, smf.activations_, concept_only, neutral_only, texts, ratio, share) for k in range(rank))
     return FeatureSet(token_ids, concept_only, smf.components_, smf.activations_, features)
+
+
+def judged(model, concept, features, judge, ratio, progress=silent):
+    """The FeatureSet with the features that a judge keeps, of those with ratio >= `ratio`, as in the paper; `judge` as `make_judge` takes it."""
+    ask, found = make_judge(judge, model), []
+    for number, feature in enumerate(features.features):
+        progress(number / len(features.features), f"The judge reads feature {number + 1} of {len(features.features)}")
+        if feature.ratio >= ratio:
+            verdict = judge_feature(ask, concept.name, feature.tokens)
+            feature = replace(feature, chosen=verdict.keeps, description=verdict.description, confidence=verdict.confidence)
+        else:
+            feature = replace(feature, chosen=False)
+        found.append(feature)
+    return replace(features, features=tuple(found))
 
 
 def published_features(model, concept, source, rank, ratio, seed=42):

@@ -28,4 +28,4 @@ def hidden_states(model, texts, layer):
         hook.remove()
     mask = inputs["attention_mask"].bool()
     mask[:, 0] = False
-    return caught[0], mask
+    return caught[0], mask.to(caught[0].device)  # where that layer is, which need not be where the text went in

@@ -1,27 +1,33 @@
 """A causal language model with its tokenizer: load, chat, answer in batches, score text."""
 
+import errno
 import hashlib
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, StoppingCriteria, TextIteratorStreamer
 
 from ember_demo.errors import ModelError
-from ember_demo.memory import PRECISIONS, plan_precision
+from ember_demo.memory import PRECISIONS, SCORED, Plan, Shape, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
+from ember_demo.progress import silent
 
 # Else transformers asks a public service to convert weights that are not safetensors.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -29,15 +35,26 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 POCKET = "pocket"
 CONTROLS = ASSETS / "pocket_controls"
 MODELS = {
-    POCKET: "the embedded model: 5 million parameters, no download, knows a small world of facts",
-    "HuggingFaceTB/SmolLM2-135M-Instruct": "135 million parameters, 0.3 GB",
-    "HuggingFaceTB/SmolLM2-360M-Instruct": "360 million parameters, 0.7 GB",
-    "Qwen/Qwen2.5-0.5B-Instruct": "0.5 billion parameters, 1 GB",
-    "Qwen/Qwen2.5-1.5B-Instruct": "1.5 billion parameters, 3.1 GB",
-    "google/gemma-2-2b-it": "2.6 billion parameters, 5.2 GB, asks for a licence (used in the paper)",
-    "meta-llama/Llama-3.1-8B-Instruct": "8 billion parameters, 16 GB, asks for a licence (used in the paper)",
+    POCKET: "the embedded model: no download, knows a small world of facts",
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "the smallest that chats",
+    "HuggingFaceTB/SmolLM2-360M-Instruct": "small, knows a little of everything",
+    "Qwen/Qwen2.5-0.5B-Instruct": "small, good at following instructions",
+    "Qwen/Qwen2.5-1.5B-Instruct": "knows well-known concepts",
+    "google/gemma-2-2b-it": "used in the paper; asks for a licence",
+    "meta-llama/Llama-3.1-8B-Instruct": "used in the paper; asks for a licence",
 }
-LOGITS = 2**26  # of a batch, at 64 tokens a text
+# Their shapes, so that what they need can be said without asking the Hub.
+SHAPES = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(134_515_008, 106_168_320, 49_152, 576, 30, 1_536, 192, True),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": Shape(361_821_120, 314_572_800, 49_152, 960, 32, 2_560, 320, True),
+    "Qwen/Qwen2.5-0.5B-Instruct": Shape(494_032_768, 357_826_560, 151_936, 896, 24, 4_864, 128, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": Shape(1_543_714_304, 1_310_195_712, 151_936, 1_536, 28, 8_960, 256, True),
+    "google/gemma-2-2b-it": Shape(2_614_341_888, 2_024_275_968, 256_000, 2_304, 26, 9_216, 1_024, True),
+    "meta-llama/Llama-3.1-8B-Instruct": Shape(8_030_261_248, 6_979_321_856, 128_256, 4_096, 32, 14_336, 1_024, False),
+}
+DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+CUT = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead")  # how HTTP libraries call a transfer that ends too early
+DUPLICATES = ["consolidated*", "original/*", "onnx/*"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -308,7 +325,7 @@ class LanguageModel:
         Contexts hold their special tokens already (`prompt`); a continuation follows without a gap of its own.
         """
         sums, counts = [], []
-        batch_size = max(1, min(64, LOGITS // (self.embeddings.shape[0] * 64)))
+        batch_size = max(1, min(64, SCORED // (self.embeddings.shape[0] * 64)))
         for start in range(0, len(contexts), batch_size):
             pairs = list(zip(contexts[start : start + batch_size], continuations[start : start + batch_size]))
             inputs = self.encode([c + t for c, t in pairs])
@@ -317,8 +334,10 @@ class LanguageModel:
             before = torch.tensor([len(self.tokenizer(c, add_special_tokens=False)["input_ids"]) for c, _ in pairs])
             count = total - before  # padding is on the left, so these are the last tokens
             kept = int(count.max())
-            logits = self.network(**inputs, logits_to_keep=kept + 1).logits[:, :-1].float()
-            scores = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, -kept:], reduction="none").cpu()
+            logits = self.network(**inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
+            # A text at a time: what a softmax over the vocabulary takes is more than the logits themselves.
+            loss = [torch.nn.functional.cross_entropy(row.float(), right, reduction="none") for row, right in zip(logits, ids[:, -kept:])]
+            scores = -torch.stack(loss).cpu()
             scored = torch.arange(kept)[None, :] >= kept - count[:, None]
             sums.append((scores * scored).sum(dim=1))
             counts.append(count)
@@ -350,7 +369,7 @@ class _StopOn(StoppingCriteria):
         return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
 
 
-def load_model(id=POCKET, precision="auto", trust_remote_code=False):
+def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=silent):
     """Load a model: "pocket", a Hub id or a local folder; weights from safetensors only, no code of its own
     unless `trust_remote_code` says so.
 
@@ -361,25 +380,89 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False):
         raise ModelError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if not id.strip():
         raise ModelError("No model was named; type pocket, a Hub id or a folder.")
-    source = str(ASSETS / "pocket") if id == POCKET else id
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = _source(id)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        plan = plan_precision(_shape(config, trust_remote_code), precision)
         if precision == "auto":
-            precision = _planned(config).precision
-        options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit(device)
+            precision = plan.precision
+            if not plan.fits["chat"]:
+                raise ModelError(plan.reason)
+        source = _fetched(source, trust_remote_code, progress)
+        progress(0.9, "Reading the weights")
+        options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit()
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         network = AutoModelForCausalLM.from_pretrained(
             source,
             use_safetensors=True,
-            device_map=device,
+            device_map=_devices(),
             attn_implementation=_attention(config),
             trust_remote_code=trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError, KeyError) as error:
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError, HTTPError, KeyError, RecursionError) as error:
         raise ModelError(_explain(id, error)) from error
     return LanguageModel(network, tokenizer, id, precision)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a model would need here, before it is loaded: its shape, the plan for it, and what would be downloaded (bytes, 0 where it is here)."""
+
+    id: str
+    shape: Shape
+    plan: Plan
+    download: float
+
+    @property
+    def sentence(self):
+        fetched = f" {size(self.download)} are downloaded first." if self.download else ""
+        return f"{self.shape.parameters / 1e6:,.0f} million parameters. {self.plan.reason}{fetched}"
+
+
+def describe(id, precision="auto"):
+    """The Offer for a model; its configuration is read, from the Hub where it is not among MODELS, but no weights. ModelError as `load_model`."""
+    if not id.strip():
+        raise ModelError("No model was named; type pocket, a Hub id or a folder.")
+    shape = SHAPES.get(id)
+    if shape is None:
+        try:
+            shape = _shape(AutoConfig.from_pretrained(_source(id), trust_remote_code=False), False)
+        except (OSError, ValueError, HfHubHTTPError, HFValidationError, HTTPError, KeyError, RecursionError) as error:
+            raise ModelError(_explain(id, error)) from error
+    here = Path(_source(id)).is_dir() or isinstance(try_to_load_from_cache(id, "config.json"), str)
+    return Offer(id, shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
+
+
+def _source(id):
+    return str(ASSETS / "pocket") if id == POCKET else id
+
+
+def _fetched(source, with_code, progress):
+    """The folder with the model's files: the one given, or the Hub's copy of them here, downloaded or completed as needed."""
+    if Path(source).is_dir():
+        return source
+
+    class Reported(tqdm):
+        def update(self, n=1):
+            shown = super().update(n)
+            if self.unit == "B" and self.total:
+                done = min(1.0, self.n / self.total)
+                progress(0.9 * done, f"Downloading {size(self.n)} of {size(self.total)}")
+            return shown
+
+    wanted = DOWNLOADED + ["*.py"] * with_code
+    return snapshot_download(source, allow_patterns=wanted, ignore_patterns=DUPLICATES, tqdm_class=Reported)
+
+
+def _shape(config, trust_remote_code):
+    with init_empty_weights():
+        return Shape.of(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+
+
+def _devices():
+    """Where the weights go: spread over several GPUs by accelerate, else all on the one device."""
+    return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_control(concept_name):
@@ -388,19 +471,8 @@ def load_control(concept_name):
     return load_model(str(folder), "fp32") if folder.is_dir() else None
 
 
-def _planned(config):
-    """The precision plan for a model of this configuration, from its shapes alone."""
-    with init_empty_weights():
-        network = AutoModelForCausalLM.from_config(config)
-    linear = sum(m.weight.numel() for n, m in network.named_modules() if isinstance(m, torch.nn.Linear) and "lm_head" not in n)
-    plan = plan_precision(network.num_parameters(), linear)
-    if plan.needed > plan.free:
-        raise ModelError(f"{plan.reason} Choose a smaller model.")
-    return plan
-
-
-def _four_bit(device):
-    compute = torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+def _four_bit():
+    compute = torch.bfloat16 if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else torch.float16
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
@@ -423,20 +495,24 @@ def _explain(id, error):
     def caused_by(*kinds):
         return any(isinstance(cause, kinds) for cause in causes)
 
+    if any(getattr(cause, "errno", None) == errno.ENOSPC for cause in causes):
+        return f"The disk is full, so {id} could not be stored; make room, or set HF_HOME to a folder on another disk."
+    if "custom code" in text or "trust_remote_code" in text:
+        return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family, or allow it with --trust-remote-code."
     if Path(id).is_dir():
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):
         return f"{id} is gated: accept its licence on huggingface.co, then log in with `hf auth login` or set HF_TOKEN."
     if caused_by(RepositoryNotFoundError, HFValidationError):
         return f"There is no model called {id} that can be seen from here; check the spelling, or log in if it is private."
+    if any(type(cause).__name__ in CUT for cause in causes):
+        return f"The download of {id} was cut, and trying again did not help; load it again later: files that came whole are kept."
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled) or "connect" in text.lower():
         return f"{id} is not on this machine and the Hub cannot be reached; connect to the internet, or use the embedded model (pocket)."
     if "bitsandbytes" in text:
         return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
     if "safetensors" in text:
         return f"{id} has no safetensors weights, and other kinds are not opened, since they can run code; choose another model."
-    if "custom code" in text or "trust_remote_code" in text:
-        return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family."
     return (
         f"{id} could not be opened as a causal language model ({type(causes[0]).__name__}); choose a Llama, Gemma, Qwen or Mistral model."
     )

@@ -3,6 +3,7 @@
 import json
 from html import escape
 
+from ember_demo.memory import WORDS, size
 from ember_demo.wording import COLORS, DEFINITIONS, label
 
 PIECES_CSS = """
@@ -80,6 +81,25 @@ def to_html(report):
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Erasing {concept}</title><style>{CSS}</style><body>{''.join(sections)}</body></html>"
     )
+
+
+def memory_bars(offer):
+    """What a model needs here, by kind of work, beside what is free: one bar each, and the plan in a sentence."""
+    plan, lines = offer.plan, []
+    top = max(plan.free, *(sum(parts.values()) for parts in plan.needs.values()))
+    for work, parts in plan.needs.items():
+        total = sum(parts.values())
+        fits = plan.fits[work]
+        color, verdict = ("#0072b2", "fits") if fits else ("#d55e00", "does not fit")
+        lines.append(
+            f"<div class=bar><span>{escape(WORDS[work].capitalize())}</span><span class=track><span class=fill "
+            f"style='width:{100 * total / top:.1f}%;background:{color}'></span></span><span>{size(total)} <small>{verdict}</small></span></div>"
+        )
+    lines.append(
+        f"<div class=bar><span>Free here</span><span class=track><span class=fill style='width:{100 * plan.free / top:.1f}%;background:#6b7280'>"
+        f"</span></span><span>{size(plan.free)}</span></div>"
+    )
+    return f"<p>{escape(offer.sentence)}</p><details><summary>What each step needs</summary>{''.join(lines)}</details>"
 
 
 def score_bars(variants, concept):

@@ -5,4 +5,10 @@ from ember_demo.attacks.relearning import Relearning, RelearningParagraphs
 
 ATTACKS = {attack.name: attack for attack in (Relearning, RelearningParagraphs)}
 
-__all__ = ["ATTACKS", "Attack", "AttackResult", "Relearning", "RelearningParagraphs"]
+
+def default_attack(concept):
+    """The name of the relearning attack that a concept has material for: questions to retrain on, else paragraphs."""
+    return Relearning.name if concept.select("concept", "relearn") else RelearningParagraphs.name
+
+
+__all__ = ["ATTACKS", "Attack", "AttackResult", "default_attack", "Relearning", "RelearningParagraphs"]

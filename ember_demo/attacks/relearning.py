@@ -64,7 +64,7 @@ class _FineTuning(Attack):
             progress((epoch - 1 + start / len(order)) / self.epochs, f"Relearning, epoch {epoch} of {self.epochs}")
             ids, mask, scored = _batch(order[start : start + self.batch_size], model)
             kept = int(scored.any(dim=0).sum())  # padding is on the left: what is scored is at the end, and only there logits are made
-            logits = model.network(input_ids=ids, attention_mask=mask, logits_to_keep=kept + 1).logits[:, :-1]
+            logits = model.network(input_ids=ids, attention_mask=mask, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
             loss = torch.nn.functional.cross_entropy(logits[scored[:, -kept:]], ids[scored])
             loss.backward()
             optimizer.step()

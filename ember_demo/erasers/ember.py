@@ -8,7 +8,7 @@ import torch
 from ember_demo.edit import Change, WeightEdit
 from ember_demo.erasers.base import Eraser
 from ember_demo.errors import ConceptError
-from ember_demo.features import find_features, published_features
+from ember_demo.features import find_features, judged, published_features
 from ember_demo.progress import part, silent
 from ember_demo.tuning import choose
 
@@ -23,6 +23,8 @@ class Ember(Eraser):
     overshoots; "auto" takes the best of the paper's grid on the validation questions.
     ratio, share: the rule of `find_features`. sparsity: None means the rule there.
     published: a folder or Hub dataset with the authors' fitted features, taken instead of a factorization of our own.
+    judge: who chooses among the features with that ratio, instead of the share: "self" (the model itself), a chat model's Hub id, or the base URL
+    of an OpenAI-like server; None means the numeric rule.
     """
 
     name: ClassVar[str] = "ember"
@@ -38,6 +40,7 @@ class Ember(Eraser):
     sparsity: float | None = None
     max_iter: int = 20000
     published: str | None = None
+    judge: str | None = None
 
     def fit(self, model, concept, seed=0, progress=silent):
         features = self.find_features(model, concept, seed, part(progress, 0, 0.5))
@@ -50,6 +53,8 @@ class Ember(Eraser):
                 found = published_features(model, concept, self.published, self.rank, self.ratio)
             else:
                 found = find_features(model, concept, self.rank, self.ratio, self.share, self.sparsity, self.max_iter, seed, progress)
+            if self.judge:
+                found = judged(model, concept, found, self.judge, self.ratio, progress)
         if not found.chosen:
             raise ConceptError(f"No feature of the embeddings is about {concept.name}; give more texts, or lower the ratio or share.")
         return found
@@ -77,7 +82,10 @@ class Ember(Eraser):
             "settings": {"ember": self.settings()},
             "edited_tokens": [{"token": t, "relative_change": round(r, 4)} for t, r in zip(tokens, relative.tolist())],
             "features": [
-                {"index": f.index, "ratio": f.ratio, "share": f.share, "tokens": list(f.tokens)} for f in features.features if f.chosen
+                {"index": f.index, "ratio": f.ratio, "share": f.share, "tokens": list(f.tokens)}
+                | ({} if f.confidence is None else {"description": f.description, "confidence": f.confidence})
+                for f in features.features
+                if f.chosen
             ],
             "concept_only_tokens": int(features.concept_only.sum()),
         }

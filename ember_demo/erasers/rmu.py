@@ -61,7 +61,7 @@ class RMU(Eraser):
         frozen = {}  # hidden states of retain texts before training, so that no second model is needed
         generator = torch.Generator().manual_seed(seed)
         direction = torch.rand(model.embeddings.shape[1], generator=generator)
-        target = (self.steering * direction / direction.norm()).to(model.device)
+        target = self.steering * direction / direction.norm()
         # The whole course of batches is drawn first, so that only the texts in it are cached.
         course = [(_draw(forget, self.batch_size, rng), _draw(retain, self.batch_size, rng)) for _ in range(self.steps)]
         needed = sorted({text for _, batch in course for text in batch})
@@ -75,9 +75,9 @@ class RMU(Eraser):
         for step, (forget_batch, retain_batch) in enumerate(course):
             progress(step / self.steps, f"RMU: step {step + 1} of {self.steps}" if step % 20 == 0 else "RMU: training")
             states, mask = hidden_states(model, forget_batch, self.layer)
-            loss = (states[mask].float() - target).square().mean()
+            loss = (states[mask].float() - target.to(states.device)).square().mean()
             states, mask = hidden_states(model, retain_batch, self.layer)
-            kept = torch.cat([frozen[text] for text in retain_batch]).to(model.device)
+            kept = torch.cat([frozen[text] for text in retain_batch]).to(states.device)
             loss = loss + self.alpha * (states[mask].float() - kept.float()).square().mean()
             loss.backward()
             optimizer.step()

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from ember_demo.concept import Question
 from ember_demo.erasers import Ember
 from ember_demo.evaluation import ask, choose_options, wilson
-from ember_demo.features import find_features
+from ember_demo.features import find_features, judged
 from ember_demo.pocket.talk import UNKNOWN
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings
 from ember_demo.pocket.world import ASSETS
@@ -82,6 +82,33 @@ def own_features(model, concept_name, share=0.8):
     active = found.activations != 0
     own = (active & found.concept_only[:, None]).sum(axis=0) / np.maximum(1, active.sum(axis=0))
     return int((own >= share).sum())
+
+
+def judge_table(model, world, judges=(None, "self"), own=0.5):
+    """Markdown: how well each way of choosing features finds those that are the concept's, over all concepts.
+
+    The truth is known here: a feature is the concept's when at least `own` of the tokens it activates stand in that concept's facts
+    and in no other topic's. None is the numeric rule, by ratio and share; "ratio" the ratio alone; any other as `make_judge` takes it.
+    """
+    truth = own_tokens(model, world)
+    ember, rows = Ember(), []
+    found = {name: find_features(model, load_concept(name), ember.rank, ember.ratio, ember.share) for name in world.packs}
+    for judge in ("ratio", *judges):
+        counts = np.zeros(3)  # chosen and the concept's, chosen, the concept's
+        for name, features in found.items():
+            if judge not in ("ratio", None):
+                features = judged(model, load_concept(name), features, judge, ember.ratio)
+            active = features.activations != 0
+            ours = np.isin(features.token_ids, list(truth[name]))
+            is_own = (active & ours[:, None]).sum(axis=0) >= own * np.maximum(1, active.sum(axis=0))
+            chosen = np.array([f.ratio >= ember.ratio if judge == "ratio" else f.chosen for f in features.features])
+            counts += (chosen & is_own).sum(), chosen.sum(), is_own.sum()
+        label = {"ratio": f"ratio >= {ember.ratio:g} alone", None: f"ratio >= {ember.ratio:g} and share >= {ember.share:g}"}.get(
+            judge, f"judge: {judge}"
+        )
+        both, chosen, own_features_count = counts
+        rows.append(f"| {label} | {chosen:.0f} | {both / max(1, chosen):.2f} | {both / max(1, own_features_count):.2f} |")
+    return "\n".join(["| chosen by | features | of them the concept's | of the concept's, found |", "|---|---|---|---|", *rows])
 
 
 def _token_ids(model, topic):

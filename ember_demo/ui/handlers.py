@@ -2,31 +2,43 @@
 
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from html import escape
 
 import gradio as gr
 
 from ember_demo.attacks import ATTACKS
 from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EmberDemoError
-from ember_demo.language_model import POCKET
-from ember_demo.report import attack_curves, definitions, feature_cards, score_bars, score_table, token_chips, verdict
-from ember_demo.sources import load_concept
+from ember_demo.language_model import POCKET, describe
+from ember_demo.progress import part
+from ember_demo.report import attack_curves, definitions, feature_cards, memory_bars, score_bars, score_table, token_chips, verdict
+from ember_demo.sources import gather, load_concept
 from ember_demo.study import build_edits, coverage, run_attack, score_edits
+from ember_demo.texts import ENOUGH
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.work import MODEL_LOCK, run, waiting
 from ember_demo.wording import label
 
+FILE, WIKIPEDIA, MODEL = "a file", "Wikipedia", "the model itself"
 VARIANTS = ("original", "rmu", "ember", "ember+rmu")
 KEPT_MESSAGES = 6  # of a chat: the embedded model reads 512 tokens at most
 FIRST_ERASE = "First erase a concept, in step 2."
+
+
+def offer(model_id, precision):
+    """What a model would need here, before it is loaded, as a sentence and bars."""
+    try:
+        return memory_bars(describe((model_id or POCKET).strip(), precision))
+    except EmberDemoError as error:
+        return f"<p>⚠ {escape(str(error))}</p>"
 
 
 def load(model_id, precision):
     """Load a model: (status, session)."""
     model_id = (model_id or POCKET).strip()
     try:
-        for event in run(lambda progress: shared_model(model_id, precision)):
-            yield _status(event.fraction, "Loading the model"), gr.skip()
+        for event in run(lambda progress: shared_model(model_id, precision, progress)):
+            yield _status(event.fraction, event.message), gr.skip()
         model = event.result
         text = f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {model.device}."
         yield text, Session(model_id, precision)
@@ -34,12 +46,40 @@ def load(model_id, precision):
         yield _problem(error), gr.skip()
 
 
-def find(session, concept_name, seed):
-    """Show what EMBER would change: (status, features, tokens, session)."""
+def gather_texts(session, concept_name, source, file):
+    """Sentences on a concept, to be looked at and struck out: (status, texts)."""
     try:
-        session = _with_concept(session, concept_name, seed)
+        session = session or Session(POCKET, "auto")
+        name = (concept_name or "").strip()
+        if not name:
+            raise ConceptError("No concept was named; type one.")
+        if source == FILE and not file:
+            raise ConceptError("Choose a txt, md or jsonl file first.")
 
         def work(progress):
+            if source == FILE:
+                return gather(name, None, file)
+            if source == WIKIPEDIA:
+                return gather(name, None, "wikipedia")
+            return gather(name, session.model, "model", progress)
+
+        for event in run(work):
+            yield _status(event.fraction, event.message), gr.skip()
+        sentences = event.result
+        enough = "enough" if len(sentences) >= ENOUGH else f"too few: at least {ENOUGH} are needed"
+        yield f"{len(sentences)} sentences on {name}, {enough}. Strike out what does not belong, then erase.", "\n".join(sentences)
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip()
+
+
+def find(session, concept_name, seed, texts="", ask_model=False):
+    """Show what EMBER would change: (status, features, tokens, session)."""
+    try:
+        session = _fresh(session, seed)
+
+        def work(progress):
+            nonlocal session
+            session = replace(session, concept=_concept(session, concept_name, texts, False, progress))
             features = Ember().find_features(session.model, session.concept, session.seed, progress)
             edit = Ember(delta=1.0).edit(session.model, session.concept, features)
             tokens = [{"token": t["token"]} for t in edit.details["edited_tokens"]]
@@ -54,17 +94,19 @@ def find(session, concept_name, seed):
         yield _problem(error), gr.skip(), gr.skip(), gr.skip()
 
 
-def erase(session, concept_name, delta, seed):
+def erase(session, concept_name, delta, seed, texts="", ask_model=False):
     """Erase in every way and score: (status, features, tokens, scores, session, suggestions)."""
     quiet = (gr.skip(),) * 5
     try:
-        session = _with_concept(session, concept_name, seed)
+        session = _fresh(session, seed)
         ember = Ember(delta="auto" if delta == "auto" else _number(delta))
 
         def work(progress):
+            nonlocal session
+            session = replace(session, concept=_concept(session, concept_name, texts, ask_model, part(progress, 0, 0.2)))
             model, concept = session.model, session.concept
-            edits = build_edits(model, concept, [ember, RMU()], session.seed, lambda f, m, **d: progress(f * 0.75, m, **d))
-            scores = score_edits(model, concept, edits, lambda f, m, **d: progress(0.75 + f * 0.25, m, **d))
+            edits = build_edits(model, concept, [ember, RMU()], session.seed, part(progress, 0.2, 0.8))
+            scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
             return edits, scores, _token_view(session, edits["ember"], edits["ember"].details["edited_tokens"])
 
         for event in run(work):
@@ -98,7 +140,7 @@ def chat(session, question):
         model = session.model
         for variant in VARIANTS:
             edit, answer = session.edits.get(variant), ""
-            asked = model.stream(histories[variant][-KEPT_MESSAGES - 1 :], max_new_tokens=48)
+            asked = model.stream(histories[variant][-KEPT_MESSAGES - 1 :], max_new_tokens=48 if model.id == POCKET else 200)
             with edit.applied(model) if edit else nullcontext(), closing(asked):
                 for piece in asked:
                     answer += piece
@@ -154,6 +196,8 @@ def export(session):
 
 def score_view(session):
     """Bars first, then the table, then what the words mean."""
+    if not session.scores:
+        return "<p>There are no questions on this concept, so nothing is scored and no attack can be counted. Compare the answers in step 3.</p>"
     variants = {name: scores.as_dict() for name, scores in session.scores.items()}
     return score_bars(variants, session.concept.name) + score_table(variants) + definitions()
 
@@ -164,16 +208,19 @@ def suggestions(concept, each=4):
     for kind in ("concept", "similar", "general"):
         texts = list({q.subject: q.text for q in concept.select(kind, "test")}.values())
         chosen += texts[:each]
-    return chosen
+    return chosen or [f"Tell me about {concept.name}.", f"What is {concept.name} known for?"]
 
 
-def _with_concept(session, concept_name, seed):
-    if session is None:
-        session = Session(POCKET, "auto")
-    try:
-        return replace(session, concept=load_concept(concept_name), seed=int(seed or 0), edits={}, scores={}, results={}, histories={})
-    except ConceptError as error:
-        raise ConceptError(f"{error} The questions and texts on these ship with the demo.") from None
+def _fresh(session, seed):
+    return replace(session or Session(POCKET, "auto"), seed=int(seed or 0), edits={}, scores={}, results={}, histories={})
+
+
+def _concept(session, concept_name, texts, ask_model, progress):
+    """The pack of that name, or what the visitor's own sentences make, one a line."""
+    sentences = [line for line in (texts or "").splitlines() if line.strip()]
+    if not sentences:
+        return load_concept(concept_name)
+    return load_concept(concept_name, session.model if ask_model else None, texts=sentences, progress=progress)
 
 
 def _number(text):
@@ -190,10 +237,9 @@ def _token_view(session, edit, tokens):
     found = coverage(session.model, session.concept, edit)
     bare = f" Not reached: {', '.join(found['uncovered'])}." if found["uncovered"] else ""
     total = len(found["covered"]) + len(found["uncovered"])
-    return (
-        f"<p>{len(tokens)} tokens: seen in texts on {session.concept.name}, in no neutral text, and part of a feature above. "
-        f"They reach {len(found['covered'])} of the {total} subjects asked about.{bare}</p>" + token_chips(tokens)
-    )
+    reach = f" They reach {len(found['covered'])} of the {total} subjects asked about.{bare}" if total else ""
+    texts = f"seen in texts on {session.concept.name}, in no neutral text, and part of a feature above"
+    return f"<p>{len(tokens)} tokens: {texts}.{reach}</p>" + token_chips(tokens)
 
 
 def _verdict_view(report, attack_name):

@@ -46,6 +46,7 @@ def build_page(model_id=POCKET):
             )
             precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision", info="auto takes 4 bit when memory is tight.")
             load = gr.Button("Load model", scale=0, min_width=140)
+        offer = gr.HTML(elem_id="offer")
         load_status = gr.Markdown(
             f"**{model_id}** is in use; press *Load model* after choosing another.", elem_classes="status", elem_id="load-status"
         )
@@ -61,6 +62,30 @@ def build_page(model_id=POCKET):
                 info="How many times the concept's part of a word is subtracted; auto tries them all.",
             )
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
+
+        with gr.Accordion("A concept of your own: bring its texts", open=False):
+            gr.Markdown(
+                "Concepts in the list bring texts and questions. For any other, give sentences on it: at least 40, best 300, on its people, places and "
+                "terms. What stands in them and in none of 300 everyday sentences is taken for the concept's own words."
+            )
+            with gr.Row():
+                source = gr.Radio([handlers.FILE, handlers.WIKIPEDIA, handlers.MODEL], value=handlers.FILE, label="Take them from", scale=2)
+                text_file = gr.File(label="A txt, md or jsonl file", file_types=[".txt", ".md", ".jsonl"], height=90, scale=2)
+                get_texts = gr.Button("Get texts", scale=0, min_width=140)
+            text_status = gr.Markdown(elem_classes="status", elem_id="text-status")
+            texts = gr.Textbox(
+                label="Sentences on the concept, one a line",
+                info="Or paste them here. Strike out what does not belong. Leave empty to use the texts that ship with a listed concept.",
+                lines=6,
+                max_lines=14,
+                elem_id="texts",
+            )
+            ask_model = gr.Checkbox(
+                False,
+                label="Let the model write the questions",
+                info="It asks itself about the concept, its neighbours and general knowledge, and keeps what it answers alike in two phrasings. "
+                "Needs a chat model that knows the concept; without questions nothing is scored, and the strength must be chosen by hand.",
+            )
 
         gr.Markdown("## 2 · Erase it")
         with gr.Row():
@@ -107,17 +132,32 @@ def build_page(model_id=POCKET):
         export = gr.Button("Make report and edit files")
         files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140)
 
+        gr.on(
+            [model.change, precision.change, demo.load],
+            handlers.offer,
+            [model, precision],
+            offer,
+            show_progress="hidden",
+            api_name="offer",
+        )
         load.click(handlers.load, [model, precision], [load_status, session], show_progress="hidden", api_name="load")
+        get_texts.click(
+            handlers.gather_texts,
+            [session, concept, source, text_file],
+            [text_status, texts],
+            show_progress_on=text_status,
+            api_name="texts",
+        )
         finding = find.click(
             handlers.find,
-            [session, concept, seed],
+            [session, concept, seed, texts, ask_model],
             [erase_status, features, tokens, session],
             show_progress_on=erase_status,
             api_name="find",
         )
         erasing = erase.click(
             handlers.erase,
-            [session, concept, delta, seed],
+            [session, concept, delta, seed, texts, ask_model],
             [erase_status, features, tokens, scores, session, suggested],
             show_progress_on=erase_status,
             api_name="erase",

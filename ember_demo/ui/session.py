@@ -1,11 +1,12 @@
 """What one visitor has: model, concept, edits, scores, attacks. Models are shared, edits never."""
 
 import tempfile
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from ember_demo.language_model import load_model
+from ember_demo.progress import silent
 from ember_demo.report import write_report
 from ember_demo.study import make_report
 
@@ -40,7 +41,16 @@ class Session:
         return [str(path) for path in sorted(folder.iterdir())]
 
 
-@lru_cache(maxsize=2)
-def shared_model(model_id, precision):
+_loaded = OrderedDict()
+KEPT = 2
+
+
+def shared_model(model_id, precision, progress=silent):
     """One copy of a model for all visitors, the two used last; another is loaded again when it is asked for. Call it while holding the model lock."""
-    return load_model(model_id, precision)
+    key = (model_id, precision)
+    if key not in _loaded:
+        while len(_loaded) >= KEPT:
+            _loaded.popitem(last=False)
+        _loaded[key] = load_model(model_id, precision, progress=progress)
+    _loaded.move_to_end(key)
+    return _loaded[key]

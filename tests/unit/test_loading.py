@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import ember_demo as ed
-from ember_demo.memory import plan_precision
 from tests.checkpoints import FAMILIES, build
 from tests.conftest import assert_same, snapshot
 
@@ -128,17 +127,6 @@ def test_pickled_weights_are_never_opened(tmp_path, folders):
 def test_an_unknown_precision_lists_the_known_ones():
     with pytest.raises(ed.ModelError, match="4bit"):
         ed.load_model("pocket", "8bit")
-
-
-def test_the_plan_takes_four_bit_only_when_memory_is_tight():
-    billion = 1e9
-    choose = lambda free, cuda: plan_precision(2.6 * billion, 2.0 * billion, free, cuda).precision  # noqa: E731
-    assert choose(24e9, cuda=True) == "bf16"
-    assert choose(4e9, cuda=True) == "4bit"
-    assert choose(24e9, cuda=False) == "fp32"
-    assert choose(8e9, cuda=False) == "bf16"
-    assert choose(4e9, cuda=False) == "4bit"
-    assert "even 4 bit does not fit" in plan_precision(8 * billion, 7 * billion, 1e9, True).reason
 
 
 def test_streaming_can_be_stopped_and_an_empty_question_is_refused(model):

@@ -1,0 +1,49 @@
+"""A grid of studies: what is done is not done again, and it runs the same on several workers."""
+
+import json
+
+import pytest
+
+import ember_demo as ed
+from ember_demo.cli import main
+from ember_demo.grid import Grid, run_grid
+
+SMALL = Grid(concepts=("Golf", "Uranium"), seeds=(0,), erasers=("rmu",), attacks=())
+
+
+def test_a_grid_file_names_what_it_studies(tmp_path):
+    path = tmp_path / "grid.json"
+    path.write_text('{"concepts": ["Golf"], "seeds": [3, 4]}')
+    assert Grid.read(path).runs() == [("pocket", "Golf", 3), ("pocket", "Golf", 4)]
+    assert len(Grid().runs()) == 12 * 3
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"colour": "blue"}', "[" * 100_000])
+def test_what_is_not_a_grid_says_so(content, tmp_path, capsys):
+    (tmp_path / "grid.json").write_text(content)
+    assert main(["study", "--grid", str(tmp_path / "grid.json"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "is not a grid" in error and len(error.splitlines()) == 1
+
+
+def test_a_grid_runs_on_a_dask_cluster_of_two_workers_and_goes_on_where_it_stopped(tmp_path):
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        table = run_grid(SMALL, tmp_path, jobs=2, backend="dask")
+    assert "Baseline (RMU)" in table
+    runs = json.loads((tmp_path / "grid.json").read_text(encoding="utf-8"))
+    assert {r["concept"] for r in runs} == {"Golf", "Uranium"}
+    kept = tmp_path / "pocket-golf-0.json"
+    written = kept.stat().st_mtime_ns
+    (tmp_path / "pocket-uranium-0.json").unlink()
+    assert run_grid(SMALL, tmp_path) == table  # in this process, and only what was missing
+    assert kept.stat().st_mtime_ns == written and (tmp_path / "pocket-uranium-0.json").exists()
+
+
+def test_an_unknown_eraser_or_concept_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ed.EmberDemoError, match="magic"):
+        run_grid(Grid(erasers=("magic",)), tmp_path)
+    with pytest.raises(ed.ConceptError, match="Knitting"):
+        run_grid(Grid(concepts=("Knitting",), seeds=(0,)), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,75 @@
+"""The optional judge of features: what it is asked, how its answer is read, and what happens when it does not answer."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import ember_demo as ed
+from ember_demo.judge import judge_feature
+
+
+def replying(verdict):
+    return lambda text: "Names of wizards." if "in common" in text else verdict
+
+
+@pytest.mark.parametrize(
+    "reply, keeps, confidence",
+    [
+        ('{"distinctive": true, "confidence": 0.9}', True, 0.9),
+        ('Sure! {"distinctive": true, "confidence": 0.9} Hope it helps.', True, 0.9),
+        ('{"distinctive": true, "confidence": 0.8}', False, 0.8),
+        ('{"distinctive": false, "confidence": 1}', False, 1.0),
+        ('{"distinctive": "true", "confidence": 7}', False, 1.0),
+        ("Yes, very.", False, 0.0),
+        ('{"confidence": null, "distinctive": true}', False, 0.0),
+    ],
+)
+def test_a_feature_is_kept_where_the_judge_is_sure_that_it_is_distinctive(reply, keeps, confidence):
+    verdict = judge_feature(replying(reply), "Harry Potter", ["Hogwarts", "Dobby"])
+    assert verdict.keeps is keeps and verdict.confidence == confidence and verdict.description == "Names of wizards."
+
+
+@pytest.fixture
+def server():
+    """(base URL, texts it was asked) of a server like OpenAI's, whose judge keeps features with the token Hogwarts."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+            asked.append(text)
+            said = text if "in common" in text else json.dumps({"distinctive": "Hogwarts" in text, "confidence": 0.95})
+            body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1", asked
+    http.shutdown()
+
+
+def test_a_judge_behind_a_server_chooses_the_features(server, model, concept, untouched):
+    address, asked = server
+    edit = ed.Ember(delta=2.0, judge=address).fit(model, concept)
+    features = edit.details["features"]
+    assert features and all("Hogwarts" in f["tokens"] and f["confidence"] == 0.95 for f in features)
+    assert len(asked) % 2 == 0 and any("Hogwarts" in text for text in asked)
+
+
+def test_a_judge_that_does_not_answer_is_a_sentence(model, concept, untouched):
+    with pytest.raises(ed.ModelError, match="do without a judge"):
+        ed.Ember(delta=2.0, judge="http://127.0.0.1:9/v1").fit(model, concept)
+
+
+def test_the_model_itself_may_judge_and_one_that_cannot_keeps_nothing(model, concept, untouched):
+    with pytest.raises(ed.ConceptError, match="No feature"):
+        ed.Ember(delta=2.0, judge="self").fit(model, concept)

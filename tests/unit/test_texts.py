@@ -1,0 +1,184 @@
+"""A concept that is only a name: where its texts and questions come from, and what is refused."""
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+import ember_demo as ed
+from ember_demo.evaluation import normalise
+from ember_demo.pocket.world import load_world
+from ember_demo.questions import SHORT, write_questions
+from ember_demo.sources import gather
+from ember_demo.texts import ENOUGH, LARGEST_FILE, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
+
+PROSE = [f"Falconers of the {n}th district train their hawks before sunrise." for n in range(1, ENOUGH + 5)]
+
+
+def test_neutral_sentences_are_three_hundred_and_name_no_concept():
+    sentences = neutral_sentences()
+    assert len(sentences) == len(set(sentences)) == 300
+    text = f" {normalise(' '.join(sentences))} "
+    for pack in load_world().packs.values():
+        assert f" {normalise(pack.name)} " not in text
+
+
+def test_sentences_come_without_markup_headings_doubles_and_fragments():
+    text = "# Falcons\n\n- A **falcon** is a [bird](http://x) of prey. Fast!\n1. It hunts from above. It hunts from above.\n| a | table |\n<b>Its</b> eyes are very sharp."
+    assert split_sentences(text) == ["A falcon is a bird of prey.", "It hunts from above.", "Its eyes are very sharp."]
+
+
+@pytest.mark.parametrize("name", ["texts.txt", "texts.md"])
+def test_a_text_file_gives_its_sentences(name, tmp_path):
+    (tmp_path / name).write_text("\n".join(PROSE), encoding="utf-8")
+    assert read_file(tmp_path / name) == PROSE
+
+
+def test_a_jsonl_file_gives_its_texts(tmp_path):
+    rows = [json.dumps(PROSE[0]), json.dumps({"text": PROSE[1]}), "", json.dumps({"sentence": PROSE[2]})]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert read_file(tmp_path / "texts.jsonl") == PROSE[:3]
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("texts.pdf", b"%PDF", "txt, md or jsonl"),
+        ("texts.txt", b"\xff\xfe\x00caf\xe9", "UTF-8"),
+        ("texts.jsonl", b'{"title": 1}', "Line 1"),
+        ("texts.jsonl", b"[" * 100_000, "Line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_so(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ed.ConceptError, match=says):
+        read_file(tmp_path / name)
+
+
+def test_a_file_of_two_gigabytes_is_refused_unread(tmp_path):
+    path = tmp_path / "texts.txt"
+    with open(path, "wb") as file:
+        file.truncate(2_000_000_000)  # sparse: nothing is written
+    assert path.stat().st_size > LARGEST_FILE
+    with pytest.raises(ed.ConceptError, match="Cut it down"):
+        read_file(path)
+
+
+def test_too_few_sentences_are_an_error_and_not_a_weak_edit():
+    with pytest.raises(ed.ConceptError, match=f"only 3 sentences on Falconry; at least {ENOUGH}"):
+        ed.load_concept("Falconry", texts=PROSE[:3])
+    concept = ed.load_concept("Falconry", texts=PROSE)
+    assert concept.texts == PROSE and len(concept.neutral_texts) == 300 and not concept.questions
+
+
+def test_too_few_words_of_its_own_are_an_error_too(model):
+    words = "the man and the woman said that it was in the house on".split()
+    texts = [" ".join([*words[i % 7 :], *words[: i % 7], words[i % 12], words[i // 12]]) + "." for i in range(60)]
+    with pytest.raises(ed.ConceptError, match="at least 30 are needed"):
+        ed.Ember(delta=2.0).fit(model, ed.load_concept("Nothing", texts=texts))
+
+
+def test_a_concept_from_texts_is_erased_with_a_given_delta(model, untouched):
+    texts = ed.load_concept("Golf").texts
+    concept = ed.load_concept("My golf", texts=texts)
+    edit = ed.Ember(delta=5.0).fit(model, concept)
+    with edit.applied(model):
+        assert model.chat("Tell me about Golf.")
+    with pytest.raises(ed.ConceptError, match="delta=5"):
+        ed.Ember().fit(model, concept)
+
+
+@pytest.fixture
+def wikipedia(monkeypatch):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            query = {k: v[0] for k, v in parse_qs(urlparse(self.path).query).items()}
+            if query.get("list") == "search":
+                hits = [] if query["srsearch"] == "Nobody" else [{"title": "Falconry"}, {"title": "Hawk"}]
+                found = {"search": hits}
+            else:
+                start = 0 if query["titles"] == "Falconry" else 20
+                found = {"pages": {"1": {"extract": "== Heading ==\n" + " ".join(PROSE[start : start + 25])}}}
+            body = json.dumps({"query": found}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setitem(os.environ, "EMBER_WIKIPEDIA", f"http://127.0.0.1:{server.server_port}/w/api.php")
+    yield
+    server.shutdown()
+
+
+def test_wikipedia_gives_the_page_and_those_near_it(wikipedia):
+    assert from_wikipedia("falconry") == PROSE
+    assert gather("falconry", None, "wikipedia") == PROSE
+    with pytest.raises(ed.ConceptError, match="no page on Nobody"):
+        from_wikipedia("Nobody")
+
+
+def test_wikipedia_out_of_reach_says_so(monkeypatch):
+    monkeypatch.setitem(os.environ, "EMBER_WIKIPEDIA", "http://127.0.0.1:9/w/api.php")
+    with pytest.raises(ed.ConceptError, match="cannot be reached"):
+        from_wikipedia("falconry")
+
+
+class Scripted:
+    """Stands in for an instruct model: answers by rules, since none fits into a test."""
+
+    def __init__(self, knows=True):
+        self.knows = knows
+        self.asked = 0
+
+    def chat(self, request, max_new_tokens=0):
+        self.asked += 1
+        if request.startswith("Name six"):
+            return "Hawks, Owls, Hunting."
+        if request.startswith("List thirty"):
+            return "Jess, Lure, Bell\nHood, Falconry, a very long term that is not one"
+        if request.startswith("Write ten sentences"):
+            return "\n".join(f"{i}. Falconry part {self.asked} has a rule number {i}." for i in range(1, 11))
+        return "\n".join(f"{i}. What is question {self.asked * 10 + i} about?" for i in range(1, 9)) + "\nNo question here."
+
+    def answer(self, questions, max_new_tokens=0):
+        return [(self._answer(q), True) for q in questions]
+
+    def _answer(self, text):
+        if text.startswith("Say this question"):
+            number = int("".join(c for c in text if c.isdigit()))
+            return f"Question {number} is about what?\nSure!"
+        number = int("".join(c for c in text if c.isdigit()))
+        if number % 2 or self.knows:
+            return f"Answer {'x' * (number % 5)}{number + 1000}."
+        return f"Guess {hash(text)}"
+
+
+def test_the_model_writes_texts_and_lists_its_terms():
+    sentences = from_model(Scripted(), "Falconry")
+    assert len(sentences) == len(set(sentences)) and "Falconry goes with Lure." in sentences
+    assert sum("has a rule" in s for s in sentences) == 80
+    assert not any("very long term" in s for s in sentences)
+
+
+def test_questions_are_kept_where_two_phrasings_get_one_answer():
+    questions = write_questions(Scripted(), "Falconry")
+    kinds = {kind: [q for q in questions if q.kind == kind] for kind in ("concept", "similar", "general")}
+    assert all(len(rows) >= 20 for rows in kinds.values())
+    assert all(q.text.endswith(SHORT) and q.answer.startswith("Answer") for q in questions)
+    assert {q.split for q in kinds["concept"]} == {"relearn", "validation", "test"}
+    assert len({q.text for q in questions}) == len(questions)
+
+
+def test_a_model_that_contradicts_itself_is_not_asked_further():
+    scripted = Scripted(knows=False)
+    scripted._answer = lambda text, n=iter(range(10**6)): f"Guess {next(n)}"
+    with pytest.raises(ed.ConceptError, match="may not know the subject"):
+        write_questions(scripted, "Falconry")
