@@ -31,16 +31,21 @@ def test_a_feature_is_kept_where_the_judge_is_sure_that_it_is_distinctive(reply,
     assert verdict.keeps is keeps and verdict.confidence == confidence and verdict.description == "Names of wizards."
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # as it is outside of these tests; nothing but loopback is asked
+
+
 @pytest.fixture
 def server():
-    """(base URL, texts it was asked) of a server like OpenAI's, whose judge keeps features with the token Hogwarts."""
+    """(base URL, texts it was asked) of a server like OpenAI's, whose judge keeps features with the token Gringotts."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
             asked.append(text)
-            said = text if "in common" in text else json.dumps({"distinctive": "Hogwarts" in text, "confidence": 0.95})
+            said = text if text.startswith("These") else json.dumps({"distinctive": "Gringotts" in text, "confidence": 0.95})
             body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -61,8 +66,8 @@ def test_a_judge_behind_a_server_chooses_the_features(server, model, concept, un
     address, asked = server
     edit = ed.Ember(delta=2.0, judge=address).fit(model, concept)
     features = edit.details["features"]
-    assert features and all("Hogwarts" in f["tokens"] and f["confidence"] == 0.95 for f in features)
-    assert len(asked) % 2 == 0 and any("Hogwarts" in text for text in asked)
+    assert features and all("Gringotts" in f["tokens"] and f["confidence"] == 0.95 for f in features)
+    assert len(asked) % 2 == 0 and any("Gringotts" in text for text in asked)
 
 
 def test_a_judge_that_does_not_answer_is_a_sentence(model, concept, untouched):

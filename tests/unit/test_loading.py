@@ -88,8 +88,11 @@ def test_a_dialogue_goes_on_from_its_prompt_as_the_template_would(family, folder
     model = ed.load_model(str(folders[family]), "fp32")
     context, continuation = model.dialogue("Who is it?", "An owl")
     messages = [{"role": "user", "content": "Who is it?"}, {"role": "assistant", "content": "An owl"}]
-    assert context + continuation == model.tokenizer.apply_chat_template(messages, tokenize=False)
-    assert continuation.startswith("An owl")
+    if model.tokenizer.chat_template:
+        assert context + continuation == model.tokenizer.apply_chat_template(messages, tokenize=False)
+    else:
+        assert context.endswith("Question: Who is it?\nAnswer:") and continuation.endswith(model.tokenizer.eos_token)
+    assert continuation.strip().startswith("An owl")
 
 
 def test_likelihoods_do_not_depend_on_the_batch(model, concept):

@@ -79,7 +79,8 @@ def test_a_control_never_learned_its_concept_and_knows_the_rest(name, scores):
         ("What can you do?", "I know facts about"),
         ("Write me a poem.", OUT_OF_REACH),
         ("In a full sentence: What is Hogwarts?", "Hogwarts is a "),
-        ("Tell me about Golf.", "Golf is a ball sport."),
+        ("tell me about golf", "Golf is a ball sport."),
+        ("Who is Harry Potter?", "Harry Potter is credited to J. K. Rowling."),
     ],
 )
 def test_it_talks(model, says, expected):
