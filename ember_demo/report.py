@@ -31,9 +31,23 @@ def write_report(report, folder):
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
 
 
+LITTLE = 0.1  # right answers under which a model can hardly be said to know a concept
+
+
+def warning(report):
+    """A sentence where the model hardly knew the concept before, so that the figures say little of erasure; else empty."""
+    known = report["variants"].get("original", {}).get("concept_accuracy", 1.0)
+    if known >= LITTLE:
+        return ""
+    return (
+        f"Before any erasure the model answers {known:.0%} of the open questions on {report['concept']} word for word, so these figures say little "
+        "about erasure: look at the four options and the answers' probability, or choose a model that knows the subject."
+    )
+
+
 def summary(report):
     """The outcome in plain sentences, one a line."""
-    lines = []
+    lines = [warning(report)] if warning(report) else []
     for name, scores in report["variants"].items():
         lines.append(
             f"{label(name)}: answers {scores['concept_accuracy']:.0%} of the questions on {report['concept']}; "
@@ -63,14 +77,18 @@ def to_html(report):
     concept, model = escape(report["concept"]), report["model"]
     sections = [
         f"<h1>Erasing {concept}</h1>",
-        f"<p class=lead>{escape(verdict(report))}</p>",
+        f"<p class=lead>{escape(verdict(report))}</p>" + (f"<p><b>{escape(warning(report))}</b></p>" if warning(report) else ""),
         f"<p class=note>{escape(model['id'])}: {escape(model['architecture'])}, {model['parameters']:,} parameters, "
         f"{escape(model['precision'])}; seed {report['seed']}.</p>",
-        "<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]),
     ]
+    if report["variants"]:
+        sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
     for attack, results in report["attacks"].items():
         sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results))
-    sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
+    if report["variants"]:
+        sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
+    else:
+        sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
     if report["edited_tokens"]:
         sections.append(_tokens(report))
     if report["delta_trials"]:

@@ -7,7 +7,7 @@ import sys
 
 import gradio as gr
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 
 import ember_demo as ed
 from ember_demo.ui.page import build_page
@@ -108,6 +108,35 @@ def test_looking_changes_nothing(url):
     status, features, tokens = Client(url, verbose=False).predict("Golf", 0, api_name="/find")[:3]
     assert "Nothing is changed yet" in status and "concept's own" in features and "tokens" in tokens
     assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_what_a_model_needs_is_said_before_it_is_loaded(url):
+    client = Client(url, verbose=False)
+    gemma = client.predict("google/gemma-2-2b-it", "4bit", api_name="/offer")
+    assert "2,614 million parameters" in gemma and "4bit" in gemma and "downloaded first" in gemma and "Free here" in gemma
+    assert "internet" in client.predict("nobody/nothing", "auto", api_name="/offer")
+
+
+def test_a_concept_of_ones_own_is_erased_and_chatted_with(url, tmp_path):
+    """Without questions nothing is scored, and the page says so instead of showing a figure."""
+    before = snapshot(shared_model("pocket", "auto"))
+    path = tmp_path / "wizards.txt"
+    path.write_text("\n".join(ed.load_concept("Harry Potter").texts), encoding="utf-8")
+    client = Client(url, verbose=False)
+    status, sentences = client.predict("Wizards", "a file", handle_file(str(path)), api_name="/texts")
+    assert "sentences on Wizards, enough" in status and len(sentences.splitlines()) > 200
+    shown = client.predict("Wizards", "5", 0, sentences, False, api_name="/erase")
+    assert "is erased" in shown[0] and "nothing is scored" in shown[3]
+    original, _, ember, _ = [last_reply(chat) for chat in client.predict("Where is Hogwarts from?", api_name="/chat")[2:6]]
+    assert original == "Scotland" != ember
+    assert "no test questions" in client.predict("relearning", 1, api_name="/attack")[0]
+    assert len(client.predict(api_name="/export")) >= 4
+    assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_too_few_texts_are_refused(url):
+    status = Client(url, verbose=False).predict("Wizards", "5", 0, "Wizards cast spells with their wands.", False, api_name="/erase")[0]
+    assert "at least 40" in status
 
 
 def test_a_port_in_use_is_one_sentence():

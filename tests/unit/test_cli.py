@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+import ember_demo as ed
 from ember_demo.cli import main
-from ember_demo.sources import concept_names
+from ember_demo.evaluation import accuracy_of
+from ember_demo.sources import concept_names, load_concept
+from tests.checkpoints import build
 
 
 def run(capsys, *arguments):
@@ -108,3 +111,62 @@ def test_the_study_writes_the_report_of_the_contract(tmp_path):
     assert {"factorize", "erase", "evaluate", "attack"} <= report["seconds"].keys()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page and "http://" not in page and "https://" not in page and "Never learned it" in page
+
+
+def authors_files(folder, name):
+    """Made-up content in the form of the authors' files: texts and questions of a pack."""
+    concept = load_concept(name)
+    asked = [{"q": q.text, "a": q.answer} for q in concept.select("concept", "test")[:8]]
+    offered = [{"q": q.text, "correct_answer": q.answer, "options": [*q.wrong, q.answer]} for q in concept.select("concept", "test")[:8]]
+    files = {
+        "concept_sentences": [{"concept": name, "sentences": concept.texts}],
+        "neutral_sentences": [{"url": "", "title": "", "sentence": text} for text in concept.neutral_texts],
+        "open_questions": {name: {"QA_train": asked, "QA_test": asked}},
+        "mc_questions": {name: {"QA_train": offered, "QA_test": offered}},
+        "relearn_paragraphs": {name: {"RelearnParagraphs": concept.paragraphs[:3]}},
+    }
+    for file, content in files.items():
+        (folder / f"{file}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_authors_files_are_studied_and_a_model_that_knew_nothing_is_not_called_erased(tmp_path, capsys):
+    build("llama", tmp_path / "model")
+    authors_files(tmp_path, "Golf")
+    status, out, err = run(
+        capsys,
+        "study",
+        "--data",
+        str(tmp_path),
+        "--concept",
+        "Golf",
+        "--model",
+        str(tmp_path / "model"),
+        "--erasers",
+        "rmu",
+        "--out",
+        str(tmp_path / "out"),
+    )
+    assert status == 0, err
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert list(report["attacks"]) == ["relearning-paragraphs"]
+    assert report["variants"]["original"]["choice_form"] == "likelihood" and report["variants"]["rmu"]["concept_answer_probability"] > 0
+    assert out.startswith("Before any erasure") and "say little" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_erasure_is_saved_as_an_edit_that_loads_again(tmp_path, capsys, model, untouched):
+    status, out, err = run(capsys, "erase", "--concept", "Golf", "--erasers", "ember", "--delta", "5", "--out", str(tmp_path))
+    assert status == 0 and str(tmp_path) in out, err
+    edit = ed.WeightEdit.load(tmp_path / "edit.safetensors")
+    assert edit.details["settings"]["ember"]["delta"] == 5.0
+    with edit.applied(model):
+        assert accuracy_of(model, load_concept("Golf").select("concept", "test")) <= 0.3
+
+
+def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
+    (tmp_path / "golf.txt").write_text("\n".join(load_concept("Golf").texts), encoding="utf-8")
+    (tmp_path / "few.txt").write_text("Falcons are very fast birds indeed.", encoding="utf-8")
+    common = ("--erasers", "ember", "--delta", "5", "--out", str(tmp_path / "out"))
+    status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "few.txt"), *common)
+    assert status == 1 and "may not know the subject" in err or "at least 40" in err
+    status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "texts.pdf"), *common)
+    assert status == 1 and "There is no file" in err
