@@ -1,24 +1,79 @@
-"""How long each step takes on this machine, on the embedded model."""
+"""How long each step takes on this machine: on the embedded model, or on a real model's exact shape with random weights."""
 
+import json
+import tempfile
+import threading
 import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import torch
+from accelerate import init_empty_weights
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig
 
 from ember_demo.attacks import Relearning
+from ember_demo.concept import Concept
 from ember_demo.erasers import RMU, Ember
+from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import evaluate
+from ember_demo.features import divide_tokens
 from ember_demo.language_model import load_model
+from ember_demo.pocket.world import ASSETS, load_world
 from ember_demo.sources import load_concept
+
+# The exact shapes of the paper's two models.
+CONFIGS = {
+    "gemma-2-2b": lambda: Gemma2Config(),
+    "llama-3.1-8b": lambda: LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    ),
+}
+
+
+class _Watch:
+    """Times steps, with the most memory that each held: on the GPU, or private memory of the process."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def __call__(self, name, work):
+        done, peak = threading.Event(), [0]
+        process = psutil.Process()
+
+        def watch():
+            while True:
+                memory = process.memory_info()
+                peak[0] = max(peak[0], memory.rss - getattr(memory, "shared", 0))  # what is mapped from files can be given back
+                if done.wait(0.01):
+                    return
+
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        start = time.perf_counter()
+        try:
+            result = work()
+        finally:
+            done.set()
+            watcher.join()
+        top = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak[0]
+        self.rows[name] = {"seconds": round(time.perf_counter() - start, 3), "peak_gb": round(top / 1e9, 3)}
+        return result
 
 
 def run_bench(concept_name="Harry Potter"):
-    """Seconds of wall time by step."""
-    seconds = {}
-
-    def timed(name, work):
-        start = time.perf_counter()
-        result = work()
-        seconds[name] = round(time.perf_counter() - start, 3)
-        return result
-
+    """Seconds of wall time and peak memory (GB), by step, on the embedded model."""
+    timed = _Watch()
     model = timed("load", load_model)
     concept = timed("concept", lambda: load_concept(concept_name))
     timed("chat", lambda: model.chat(concept.select("concept", "test")[0].text))
@@ -28,4 +83,68 @@ def run_bench(concept_name="Harry Potter"):
     edit = timed("ember", lambda: ember.edit(model, concept, features))
     timed("rmu", lambda: RMU().fit(model, concept))
     timed("relearning, 1 epoch", lambda: Relearning(epochs=1).run(model, concept, edit))
-    return seconds
+    return timed.rows
+
+
+def run_shape_bench(shape, precision, relearning_steps=0):
+    """The same for a random model of a real one's shape, in a folder that is deleted afterwards; what it says is noise, what it costs is not."""
+    if shape not in CONFIGS:
+        raise EmberDemoError(f"There is no shape {shape!r}; choose from {', '.join(CONFIGS)}.")
+    timed = _Watch()
+    with tempfile.TemporaryDirectory() as folder:
+        timed("write random weights", lambda: _write_random(CONFIGS[shape](), Path(folder)))
+        model = timed("load", lambda: load_model(folder, precision))
+    concept = _broad_concept()
+    timed.rows["tokens factorized"] = len(divide_tokens(model, concept)[0])
+    ember = Ember(delta=5.0, ratio=0.0, share=0.0)  # of random rows no feature is any concept's, so all of them are taken
+    features = timed("factorize, rank 100", lambda: ember.find_features(model, concept))
+    edit = timed("ember", lambda: ember.edit(model, concept, features))
+    with edit.applied(model):
+        for number in (1, 2):
+            with closing(model.stream("Who is it?", max_new_tokens=16)) as pieces:
+                timed(f"chat, answer {number}", lambda pieces=pieces: "".join(pieces))
+    timed("rmu, 1 step", lambda: RMU(steps=1).fit(model, concept))
+    if relearning_steps:
+        few = Concept(concept.name, concept.texts, concept.neutral_texts, _few_questions(relearning_steps))
+        timed(f"relearning, {relearning_steps} steps", lambda: Relearning(epochs=1).run(model, few, edit))
+    return timed.rows
+
+
+def _broad_concept():
+    """A concept whose texts and neutral texts hold at least 3,000 different tokens of the embedded model's tokenizer."""
+    concept, world = load_concept("Ancient Rome"), load_world()
+    neutral = [
+        text for pack in world.packs.values() if pack.name != concept.name for text in pack.concept.sentences + pack.similar.sentences
+    ]
+    return Concept(concept.name, concept.texts, neutral, concept.questions)
+
+
+def _few_questions(steps, batch_size=4):
+    concept = load_concept("Ancient Rome")
+    return [*concept.select("concept", "relearn")[: steps * batch_size], *concept.select("concept", "test")[:8]]
+
+
+def _write_random(config, folder, shard_bytes=1_000_000_000):
+    """A checkpoint in bfloat16 with random weights, a shard at a time, and the embedded model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "pocket")
+    config.bos_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+    config.eos_token_id, config.dtype = tokenizer.eos_token_id, torch.bfloat16
+    with init_empty_weights():
+        network = AutoModelForCausalLM.from_config(config)
+    config.architectures = [type(network).__name__]
+    generator = torch.Generator().manual_seed(0)
+    shards, shard, places = 0, {}, {}
+    names = [n for n in network.state_dict() if not (config.tie_word_embeddings and n == "lm_head.weight")]
+    for number, name in enumerate(names):
+        shape = network.state_dict()[name].shape
+        values = torch.randn(shape, generator=generator, dtype=torch.float32).mul_(0.02)
+        shard[name] = values.add_(1.0 if "norm" in name and config.model_type == "llama" else 0.0).to(torch.bfloat16)
+        if sum(t.numel() * 2 for t in shard.values()) > shard_bytes or number == len(names) - 1:
+            file = f"model-{shards:05}.safetensors"
+            save_file(shard, folder / file, {"format": "pt"})
+            places |= dict.fromkeys(shard, file)
+            shards, shard = shards + 1, {}
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

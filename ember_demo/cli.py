@@ -64,7 +64,10 @@ def _parser():
         command.add_argument("--json", action="store_true")
         command.set_defaults(run=lambda options, rows=rows: _list(rows(), options.json))
 
-    bench = commands.add_parser("bench", help="time the steps on the embedded model")
+    bench = commands.add_parser("bench", help="time the steps, with their memory")
+    bench.add_argument("--shape", help="gemma-2-2b or llama-3.1-8b: random weights of that model's shape; default: the embedded model")
+    bench.add_argument("--precision", default="4bit", choices=("4bit", "bf16", "fp16", "fp32"), help="of a shape")
+    bench.add_argument("--relearning-steps", type=int, default=0, metavar="N", help="of a shape: also so many steps of the attack")
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(run=_bench)
 
@@ -249,14 +252,14 @@ def _setting(text):
 
 
 def _bench(options):
-    from ember_demo.bench import run_bench
+    from ember_demo.bench import run_bench, run_shape_bench
 
-    seconds = run_bench()
+    rows = run_shape_bench(options.shape, options.precision, options.relearning_steps) if options.shape else run_bench()
     if options.json:
-        print(json.dumps(seconds))
-    else:
-        for name, value in seconds.items():
-            print(f"{name:32}{value:8.2f} s")
+        print(json.dumps(rows))
+        return
+    for name, row in rows.items():
+        print(f"{name:32}" + (f"{row['seconds']:9.2f} s{row['peak_gb']:9.2f} GB" if isinstance(row, dict) else f"{row:9,}"))
 
 
 def _models():
