@@ -6,18 +6,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ember_demo.errors import EmberDemoError
+from ember_demo.errors import NO_ROOM, EmberDemoError, out_of_memory
 
 
 def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    _check(parser, options)
     try:
         options.run(options)
         return 0
     except EmberDemoError as error:
         print(f"ember_demo: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"ember_demo: {NO_ROOM}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ember_demo: stopped.", file=sys.stderr)
@@ -96,6 +102,27 @@ def _parser():
 # Heavy imports wait until a command needs them, so that --help and bad arguments answer at once.
 
 
+def _check(parser, options):
+    """End with status 2 where arguments are missing or would be ignored."""
+    if options.command not in ("study", "erase"):
+        return
+    if getattr(options, "grid", None):
+        ignored = [name for name in ("concept", "texts", "data", "published", "judge", "attacks") if getattr(options, name)]
+        ignored += [
+            name
+            for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0))
+            if getattr(options, name) != default
+        ]
+        if ignored:
+            parser.error(f"--grid names its own models, concepts, erasers, attacks and seeds; leave out --{', --'.join(ignored)}")
+        if options.jobs == 0:
+            parser.error("--jobs 0 runs nothing; give 1 or more, or -1 for all cores")
+    elif not options.concept:
+        parser.error("a --concept is needed, or a --grid of several")
+    if options.texts and options.data:
+        parser.error("--texts and --data are two sources of the same texts; give one")
+
+
 def _add_model(parser):
     parser.add_argument("--model", default="pocket", help="pocket, a Hub id or a folder")
     parser.add_argument("--precision", default="auto", choices=("auto", "4bit", "bf16", "fp16", "fp32"))
@@ -119,8 +146,6 @@ def _add_concept(parser, otherwise=""):
 def _study(options):
     if options.grid:
         return _study_grid(options)
-    if not options.concept:
-        raise EmberDemoError("study needs a --concept, or a --grid of several.")
     from ember_demo.attacks import ATTACKS, default_attack
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
@@ -145,13 +170,24 @@ def _study_grid(options):
 
     grid = Grid.read(options.grid)
     _make_folder(options.out)
-    if options.backend == "dask":
-        from distributed import Client
+    folder = options.out.resolve()
+    try:
+        if options.backend == "dask":
+            from distributed import Client
 
-        with Client(options.scheduler):
-            print(run_grid(grid, options.out.resolve(), options.jobs, "dask"))
-    else:
-        print(run_grid(grid, options.out, options.jobs, options.backend))
+            with Client(options.scheduler):
+                print(run_grid(grid, folder, options.jobs, "dask"))
+            return
+        if options.backend == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        print(run_grid(grid, folder, options.jobs, options.backend))
+    except ImportError:
+        package = {"dask": "distributed", "ray": "ray"}[options.backend]
+        raise EmberDemoError(
+            f"The backend {options.backend} needs the package {package}; `pip install {package}`, or leave --backend out."
+        ) from None
 
 
 def _erase(options):
@@ -179,13 +215,17 @@ def _erase(options):
 def _model_and_concept(options, progress):
     """The model loaded and the concept read; what can be refused without the model is refused before it is loaded."""
     from ember_demo.language_model import load_model
-    from ember_demo.sources import load_concept
+    from ember_demo.sources import gather, load_concept
+    from ember_demo.texts import check_enough
 
     _make_folder(options.out)
-    needs_model = options.texts is not None
-    concept = None if needs_model else load_concept(options.concept, data=options.data)
+    texts = options.texts
+    if texts and texts != "model":
+        texts = check_enough(options.concept, gather(options.concept, None, texts))
+    concept = None if texts else load_concept(options.concept, data=options.data)
     model = load_model(options.model, options.precision, options.trust_remote_code)
-    return model, concept or load_concept(options.concept, model, options.data, options.texts, progress)
+    needs_questions = getattr(options, "delta", None) is None  # else nothing is chosen by them, and erasing scores nothing
+    return model, concept or load_concept(options.concept, model, texts=texts, write=needs_questions, progress=progress)
 
 
 def _configured(thing, model, options):

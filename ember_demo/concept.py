@@ -27,6 +27,10 @@ class Question:
     subject: str = ""
     relation: str = ""
 
+    def __post_init__(self):
+        object.__setattr__(self, "answer", self.answer.strip())
+        object.__setattr__(self, "wrong", tuple(option.strip() for option in self.wrong))
+
     @property
     def fact(self):
         return (self.subject or self.text, self.relation, self.answer)

@@ -17,5 +17,17 @@ class EditError(EmberDemoError):
     """An edit that cannot be read, or does not belong to the loaded model."""
 
 
+def out_of_memory(error):
+    """Whether the machine, or its GPU, had no room for what was asked."""
+    return (
+        isinstance(error, MemoryError)
+        or isinstance(error, RuntimeError)
+        and ("out of memory" in str(error) or "allocate memory" in str(error))
+    )
+
+
+NO_ROOM = "There was not enough memory for this step; the model is as it was. Load it with --precision 4bit, or choose a smaller one."
+
+
 class Stopped(EmberDemoError):
     """Raised inside long work whose caller asked it to stop; the model is restored on the way out."""

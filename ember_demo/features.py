@@ -113,7 +113,12 @@ def published_features(model, concept, source, rank, ratio, seed=42):
     for ids, ours, theirs in zip(*divide_tokens(model, concept)):
         if int(ids) in known:
             concept_only[known[int(ids)]], neutral_only[known[int(ids)]] = ours, theirs
-    chosen = {int(float(row["feature"])) for row in rows if float(row.get("ratio_abs") or row.get("metric_score") or "inf") >= ratio}
+    try:
+        chosen = {int(float(row["feature"])) for row in rows if float(row.get("ratio_abs") or row.get("metric_score") or "inf") >= ratio}
+    except (KeyError, ValueError) as error:
+        raise ConceptError(
+            f"The table of features of {concept.name} in {source} has no numbers in its columns feature and ratio_abs ({error})."
+        ) from None
     texts = _texts(model, token_ids)
     scored = [_score(k, activations, concept_only, neutral_only, texts, ratio, 0.0) for k in range(len(directions))]
     features = tuple(replace(feature, chosen=feature.index in chosen) for feature in scored)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import mean
+from threading import Lock
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -26,6 +27,7 @@ TUNED = {  # what `tune` tries
     "ember": {"share": (0.5, 0.6, 0.7, 0.8)},
     "rmu": {"steering": (40.0, 80.0), "alpha": (10.0, 30.0), "steps": (60, 120)},
 }
+RUNNING = Lock()  # a study changes the one model of its process while it runs, and a worker may have several threads
 METRICS = ("efficacy", "specificity", "coherence")
 
 
@@ -49,11 +51,19 @@ class Grid:
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise EmberDemoError(f"{path} is too large for a grid.")
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-            return cls(**fields)
+            grid = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text(encoding="utf-8")).items()})
+            for name in ("models", "concepts", "seeds", "erasers", "attacks"):
+                wanted = int if name == "seeds" else str
+                if not isinstance(getattr(grid, name), tuple) or not all(isinstance(v, wanted) for v in getattr(grid, name)):
+                    raise TypeError(f"{name} must be a list")
+            return grid
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             example = '{"concepts": ["Golf"], "seeds": [0, 1]}'
             raise EmberDemoError(f"{path} is not a grid ({error}); it is JSON such as {example}.") from None
+
+    def ways(self):
+        """What every run of the grid has in common, as it stands in its file."""
+        return {"erasers": list(self.erasers), "attacks": list(self.attacks), "precision": self.precision}
 
     def runs(self):
         return list(itertools.product(self.models, self.concepts or concept_names(), self.seeds))
@@ -67,11 +77,16 @@ def run_grid(grid, folder, jobs=1, backend="loky"):
     """
     for names, registry, what in ((grid.erasers, ERASERS, "eraser"), (grid.attacks, ATTACKS, "attack")):
         choose_by_name(names, registry, what)
+    for concept in grid.concepts:
+        load_concept(concept)
     todo = [run for run in grid.runs() if not _path(folder, *run).exists()]
+    for run in grid.runs():
+        if run not in todo and _read(folder, run).get("grid") != grid.ways():
+            raise EmberDemoError(f"{_path(folder, *run)} was made with other erasers, attacks or precision; give another --out.")
     with parallel_config(backend=backend, n_jobs=jobs):
         Parallel()(delayed(_run)(grid, folder, *run, part_of=(number, len(todo))) for number, run in enumerate(todo))
-    condensed = [_condensed(json.loads(_path(folder, *run).read_text(encoding="utf-8"))) for run in grid.runs()]
-    (folder / "grid.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
+    condensed = [_condensed(_read(folder, run)) for run in grid.runs()]
+    (folder / "runs.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
     return tables(condensed)
 
 
@@ -79,12 +94,21 @@ def _path(folder, model_id, concept, seed):
     return folder / f"{slug(model_id)}-{slug(concept)}-{seed}.json"
 
 
+def _read(folder, run):
+    try:
+        return json.loads(_path(folder, *run).read_text(encoding="utf-8"))
+    except ValueError:
+        raise EmberDemoError(f"{_path(folder, *run)} is damaged; delete it, and it is made again.") from None
+
+
 def _run(grid, folder, model_id, concept, seed, part_of):
     number, count = part_of
     progress = part(terminal(), number / count, (number + 1) / count, f"{concept}, seed {seed}: ")
     erasers = choose_by_name(grid.erasers, ERASERS, "eraser")
     attacks = choose_by_name(grid.attacks, ATTACKS, "attack")
-    report = run_study(_loaded(model_id, grid.precision), load_concept(concept), erasers, attacks, seed, progress)
+    with RUNNING:
+        model = _loaded(model_id, grid.precision)
+        report = run_study(model, load_concept(concept), erasers, attacks, seed, progress) | {"grid": grid.ways()}
     path = _path(folder, model_id, concept, seed)
     path.with_suffix(".part").write_text(json.dumps(report), encoding="utf-8")
     path.with_suffix(".part").replace(path)
@@ -99,6 +123,7 @@ def _condensed(report):
     attacks = report["attacks"].get("relearning", {})
     return {
         "model": report["model"]["id"],
+        "fingerprint": report["model"].get("fingerprint"),
         "concept": report["concept"],
         "seed": report["seed"],
         "delta": report["settings"].get("ember", {}).get("delta"),

@@ -1,8 +1,10 @@
 """An optional judge of features: a language model that describes one and says whether that is distinctive of the concept (the paper, section 3)."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HTTPError, InferenceTimeoutError
@@ -27,10 +29,16 @@ class Verdict:
 
 
 def make_judge(name, model):
-    """A callable text -> text: the model itself ("self"), a chat model on the Hub by its id, or one behind the base URL of an OpenAI-like server."""
+    """A callable text -> text: the model itself ("self"), a chat model on the Hub by its id, or one behind the base URL of an OpenAI-like server.
+
+    A server gets the key in EMBER_JUDGE_KEY, where there is one, and never the Hub's token.
+    """
     if name == SELF:
         return lambda text: model.chat(text, max_new_tokens=120)
-    client = InferenceClient(base_url=name) if re.match(r"https?://", name) else InferenceClient(model=name)
+    if is_address(name):  # a server of somebody's choice never gets the Hub's token
+        client = InferenceClient(base_url=name, api_key=os.environ.get("EMBER_JUDGE_KEY", "none"))
+    else:
+        client = InferenceClient(model=name)
 
     def ask(text):
         try:
@@ -42,6 +50,18 @@ def make_judge(name, model):
             ) from None
 
     return ask
+
+
+def is_address(name):
+    return bool(re.match(r"https?://", name))
+
+
+def public_name(name):
+    """The judge as it may stand in a report: an address without user, password and query."""
+    if not is_address(name):
+        return name
+    parts = urlsplit(name)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def judge_feature(ask, concept_name, tokens):

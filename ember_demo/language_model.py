@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, StoppingCriteria, TextIteratorStreamer
 
@@ -53,6 +53,18 @@ SHAPES = {
     "meta-llama/Llama-3.1-8B-Instruct": Shape(8_030_261_248, 6_979_321_856, 128_256, 4_096, 32, 14_336, 1_024, False),
 }
 DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    ImportError,
+    RecursionError,
+    SafetensorError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+)
 CUT = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead")  # how HTTP libraries call a transfer that ends too early
 DUPLICATES = ["consolidated*", "original/*", "onnx/*"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -155,15 +167,15 @@ class LanguageModel:
 
     def dequantize(self, names):
         """Hold these weights in full precision until `requantize` is called as often; what is not quantized stays as it is."""
-        quantized = {name for name in names if not self._find(name).is_floating_point()}
+        packed = [name for name in names if not self._find(name).is_floating_point()]
+        modules = {name: self.network.get_submodule(name.removesuffix(".weight")) for name in packed}
+        plain = {name: _plain(module) for name, module in modules.items()}  # all of them before the first is put in
         for name in names:
             if name in self._in_full:
                 self._in_full[name][1] += 1
-            elif name in quantized:
-                path = name.removesuffix(".weight")
-                module = self.network.get_submodule(path)
-                self._in_full[name] = [module, 1]
-                self.network.set_submodule(path, _plain(module))
+            elif name in plain:
+                self._in_full[name] = [modules[name], 1]
+                self.network.set_submodule(name.removesuffix(".weight"), plain[name])
 
     def requantize(self, names):
         """Undo one `dequantize`; the very 4-bit weights are back after the last."""
@@ -352,12 +364,15 @@ def _plain(module, rows=512):
     dtype, device = module.compute_dtype, module.weight.device
     plain = torch.nn.Linear(module.in_features, module.out_features, bias=False, dtype=dtype, device=device)
     bias, module.bias = module.bias, None
-    with torch.no_grad():
-        for start in range(0, module.in_features, rows):
-            columns = torch.arange(start, min(start + rows, module.in_features), device=device)
-            unit = torch.nn.functional.one_hot(columns, module.in_features).to(dtype)
-            plain.weight[:, columns] = module(unit).T
-    plain.bias = module.bias = bias
+    try:
+        with torch.no_grad():
+            for start in range(0, module.in_features, rows):
+                columns = torch.arange(start, min(start + rows, module.in_features), device=device)
+                unit = torch.nn.functional.one_hot(columns, module.in_features).to(dtype)
+                plain.weight[:, columns] = module(unit).T
+    finally:
+        module.bias = bias
+    plain.bias = bias
     return plain.requires_grad_(False).eval()
 
 
@@ -400,7 +415,7 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
             trust_remote_code=trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError, HTTPError, KeyError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ModelError(_explain(id, error)) from error
     return LanguageModel(network, tokenizer, id, precision)
 
@@ -428,9 +443,10 @@ def describe(id, precision="auto"):
     if shape is None:
         try:
             shape = _shape(AutoConfig.from_pretrained(_source(id), trust_remote_code=False), False)
-        except (OSError, ValueError, HfHubHTTPError, HFValidationError, HTTPError, KeyError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ModelError(_explain(id, error)) from error
-    here = Path(_source(id)).is_dir() or isinstance(try_to_load_from_cache(id, "config.json"), str)
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    here = Path(_source(id)).is_dir() or any(isinstance(try_to_load_from_cache(id, file), str) for file in weights)
     return Offer(id, shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
 
 
@@ -456,7 +472,7 @@ def _fetched(source, with_code, progress):
 
 
 def _shape(config, trust_remote_code):
-    with init_empty_weights():
+    with torch.device("meta"):  # of this thread alone: other visitors' models must not land there
         return Shape.of(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
 
 
@@ -465,10 +481,10 @@ def _devices():
     return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_control(concept_name):
+def load_control(concept_name, precision="fp32"):
     """The shipped pocket model that never learned the concept, or None where there is none."""
     folder = CONTROLS / slug(concept_name)
-    return load_model(str(folder), "fp32") if folder.is_dir() else None
+    return load_model(str(folder), precision) if folder.is_dir() else None
 
 
 def _four_bit():
@@ -499,6 +515,8 @@ def _explain(id, error):
         return f"The disk is full, so {id} could not be stored; make room, or set HF_HOME to a folder on another disk."
     if "custom code" in text or "trust_remote_code" in text:
         return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family, or allow it with --trust-remote-code."
+    if caused_by(SafetensorError):
+        return f"The weights of {id} are damaged or cut short; get the files again."
     if Path(id).is_dir():
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):
@@ -509,7 +527,7 @@ def _explain(id, error):
         return f"The download of {id} was cut, and trying again did not help; load it again later: files that came whole are kept."
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled) or "connect" in text.lower():
         return f"{id} is not on this machine and the Hub cannot be reached; connect to the internet, or use the embedded model (pocket)."
-    if "bitsandbytes" in text:
+    if caused_by(ImportError) and "bitsandbytes" in text:
         return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
     if "safetensors" in text:
         return f"{id} has no safetensors weights, and other kinds are not opened, since they can run code; choose another model."

@@ -1,9 +1,13 @@
 """What fits where: what each kind of work needs, and the precision a model is loaded in, as values that can be shown and tested."""
 
+import gc
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import psutil
 import torch
+
+from ember_demo.errors import ModelError
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
@@ -41,6 +45,10 @@ class Shape:
     def of(cls, network):
         """Of a transformers model, which may be on the meta device."""
         config = network.config.get_text_config()
+        if not hasattr(config, "intermediate_size") or not hasattr(network.base_model, "layers"):
+            raise ModelError(
+                f"Models of type {config.model_type} are not supported; choose a Llama, Gemma, Qwen, Mistral, Phi-3, GPT-NeoX or OLMo model."
+            )
         table = network.get_input_embeddings().weight
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head = network.get_output_embeddings().weight
@@ -75,9 +83,11 @@ class Plan:
 
 
 def free_memory():
-    """Bytes free on the GPU, or in RAM where there is none."""
+    """Bytes free on all GPUs, or in RAM where there is none."""
+    gc.collect()
     if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
+        torch.cuda.empty_cache()
+        return sum(torch.cuda.mem_get_info(device)[0] for device in range(torch.cuda.device_count()))
     return psutil.virtual_memory().available
 
 
@@ -128,7 +138,9 @@ def plan_precision(shape, precision="auto", free=None, cuda=None):
     """
     free = free_memory() if free is None else free
     cuda = torch.cuda.is_available() if cuda is None else cuda
-    choices = (precision,) if precision != "auto" else ("bf16", "4bit") if cuda else ("fp32", "bf16", "4bit")
+    choices = (precision,) if precision != "auto" else ("bf16",) if cuda else ("fp32", "bf16")
+    if precision == "auto" and find_spec("bitsandbytes"):
+        choices += ("4bit",)
     for chosen in choices:
         found = {work: needs(shape, chosen, work, cuda) for work in WORKS}
         if sum(found["rmu"].values()) <= free:

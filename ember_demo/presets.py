@@ -30,10 +30,13 @@ def paper_settings(model):
     RMU: the middle of its grids. Relearning: AdamW at 1e-5, weight decay 0.01, batch 1, 256 tokens, 2 epochs.
     """
     grid = RMU_GRIDS["llama" if model.width >= WIDE else "gemma"]
+    middle = {name: values[len(values) // 2 - (len(values) % 2 == 0)] for name, values in grid.items()}
+    if middle["layer"] >= len(model.layers) // 2:  # a model much less deep than the paper's: the same relative depth instead
+        middle["layer"] = None
     relearning = {"epochs": 2, "learning_rate": 1e-5, "batch_size": 1, "weight_decay": 0.01, "max_length": 256}
     return {
         Ember.name: Ember(rank=200 if model.width >= WIDE else 100, sparsity=0.01, ratio=2.0, share=0.0),
-        RMU.name: RMU(**{name: values[len(values) // 2 - (len(values) % 2 == 0)] for name, values in grid.items()}),
+        RMU.name: RMU(**middle),
         Relearning.name: Relearning(**relearning),
         RelearningParagraphs.name: RelearningParagraphs(**relearning),
     }

@@ -3,6 +3,7 @@
 import csv
 import io
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -24,13 +25,21 @@ class Factors:
     def __setstate__(self, state):
         self.__dict__.update(state)
 
+    def matrix(self, name):
+        """A factor as a float32 array; their class is a torch module, which keeps its factors among `_parameters` or `_buffers`."""
+        holders = (self.__dict__, self.__dict__.get("_parameters", {}), self.__dict__.get("_buffers", {}))
+        value = next(holder[name] for holder in holders if name in holder) if any(name in h for h in holders) else None
+        if value is None:
+            raise KeyError(name)
+        return torch.as_tensor(value).detach().cpu().float().numpy()
+
 
 def read_published(source, model_id, concept_name, rank, seed=42):
     """(token_ids (n,), directions F^T (K, d), activations G (n, K), rows of the feature table) for a concept.
 
     source: a folder laid out like the dataset, or the id of a dataset on the Hub. Raises ConceptError where something is missing or unsafe.
     """
-    place = {"rank": rank, "seed": seed, "concept": concept_name.replace(" ", "_")}
+    place = {"rank": rank, "seed": seed, "concept": re.sub(r"[^\w\-]+", "_", concept_name)}
     model_folder = model_id.replace("/", "_")
     wanted = [f"{model_folder}/{path.format(**place)}" for path in (FACTORS, CHOSEN)]
     folder = Path(source)
@@ -46,8 +55,11 @@ def read_published(source, model_id, concept_name, rank, seed=42):
         if not path.is_file():
             raise ConceptError(f"{source} has no {path.relative_to(folder)}: no features of {concept_name} for {model_id} at rank {rank}.")
     payload = load_factors(factors)
-    F, G = (np.asarray(torch.as_tensor(getattr(payload["nmf"], name)).float()) for name in ("F_", "G_"))
-    token_ids = np.asarray(payload["vprime_token_ids"], dtype=np.int64)
+    try:
+        F, G = (payload["nmf"].matrix(name) for name in ("F_", "G_"))
+        token_ids = np.asarray(payload["vprime_token_ids"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ConceptError(f"{factors} does not hold factors F_ and G_ and a list of token ids ({error}).") from None
     if F.ndim != 2 or G.ndim != 2 or G.shape != (len(token_ids), F.shape[1]):
         raise ConceptError(f"{factors} does not hold factors F (d, K) and G (tokens, K) that fit each other.")
     with open(table, encoding="utf-8", newline="") as file:
@@ -70,7 +82,7 @@ def load_factors(path):
 
 
 def _storage(data):
-    return torch.load(io.BytesIO(data), weights_only=True)
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 class _Unpickler(pickle.Unpickler):

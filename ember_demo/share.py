@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from ember_demo.errors import EditError, ModelError
 
 EDIT, DETAILS, CARD = "edit.safetensors", "edit.json", "README.md"
+MADE_BY = "Made by the EMBER demo (EMBedding ERasure, arXiv 2606.03695)."
 
 
 def save_edit(model, concept_name, edit, folder):
@@ -57,7 +58,9 @@ def push(folder, repo, token=None, private=True):
     """
     hub = HfApi(token=token)
     try:
-        hub.create_repo(repo, private=private, exist_ok=True)
+        repo = hub.create_repo(repo, private=private, exist_ok=True).repo_id
+        if private and not hub.model_info(repo).private:
+            raise EditError(f"{repo} exists on the Hub and is open to everybody; choose a new name, or upload with --public.")
         hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload from the EMBER demo")
     except HFValidationError:
         raise EditError(f"{repo!r} is not a name for the Hub; it looks like yourname/model-without-golf.") from None
@@ -78,9 +81,14 @@ def push(folder, repo, token=None, private=True):
 
 
 def _made(folder):
+    """The folder, new or made by this module before: nobody's other files are written over, or uploaded with it."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        card = folder / CARD
+        ours = card.is_file() and MADE_BY in card.read_text(encoding="utf-8", errors="replace")
+        if any(folder.iterdir()) and not ours:
+            raise EditError(f"The folder {folder} holds other files; choose a new one.")
     except OSError as error:
         raise EditError(f"The folder {folder} cannot be made ({error.strerror}); choose another.") from None
     return folder
@@ -97,7 +105,7 @@ def _card(model, concept_name, edit, title, use):
         "---",
         f"# {title}",
         "",
-        "Made by the EMBER demo (EMBedding ERasure, arXiv 2606.03695).",
+        MADE_BY,
         "",
         use,
         "",

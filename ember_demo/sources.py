@@ -22,11 +22,11 @@ def concept_names():
     return sorted(load_world().packs)
 
 
-def load_concept(name, model=None, data=None, texts=None, progress=silent):
+def load_concept(name, model=None, data=None, texts=None, write=True, progress=silent):
     """A concept by name: from the packs, from a folder with the authors' files (`data`), or from texts of any source.
 
     texts: None for a pack; "wikipedia"; "model" (the model writes them); the path of a txt, md or jsonl file;
-    or the sentences themselves, as a list. Then `model`, where given, writes the questions too.
+    or the sentences themselves, as a list. Then `model`, where given, writes the questions too, unless `write` is False.
     Raises ConceptError where the name is unknown or the texts are too few.
     """
     name = (name or "").strip()
@@ -35,7 +35,7 @@ def load_concept(name, model=None, data=None, texts=None, progress=silent):
     if data is not None:
         return _read_authors(name, Path(data))
     if texts is not None:
-        return _from_texts(name, model, texts, progress)
+        return _from_texts(name, model, texts, write, progress)
     world = load_world()
     known = {pack.lower(): pack for pack in world.packs}
     if name.lower() not in known:
@@ -45,9 +45,9 @@ def load_concept(name, model=None, data=None, texts=None, progress=silent):
     return _from_pack(world, world.packs[known[name.lower()]])
 
 
-def _from_texts(name, model, texts, progress):
+def _from_texts(name, model, texts, write, progress):
     sentences = gather(name, model, texts, part(progress, 0, 0.4))
-    questions = write_questions(model, name, part(progress, 0.4, 1)) if model else []
+    questions = write_questions(model, name, part(progress, 0.4, 1)) if model and write else []
     return Concept(name, check_enough(name, sentences), neutral_sentences(), questions)
 
 

@@ -77,7 +77,7 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
 
     `progress` gets `variant` with every event.
     """
-    control = load_control(concept.name) if model.id == POCKET else None
+    control = load_control(concept.name, model.precision) if model.id == POCKET else None
     targets = [(name, model, edit) for name, edit in edits.items()]
     if control:
         targets.append((CONTROL, control, None))
@@ -129,7 +129,7 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
     for edit in edits.values():
         settings |= edit.details["settings"] if edit else {}
     for by_variant in results.values():
-        settings |= {r.attack: r.settings for r in by_variant.values()}
+        settings |= {r.attack: r.settings for name, r in by_variant.items() if name != CONTROL}
     ember = edits.get(Ember.name)
     details = ember.details if ember else {}
     return {
@@ -139,6 +139,7 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
             "architecture": type(model.network).__name__,
             "precision": model.precision,
             "parameters": model.parameter_count,
+            "fingerprint": model.fingerprint,
         },
         "concept": concept.name,
         "seed": seed,

@@ -37,8 +37,8 @@ def neutral_sentences():
 
 def split_sentences(text):
     """Sentences of a text: markup, headings and doubles dropped, none under 4 words or over 60."""
-    text = re.sub(r"```.*?```|<[^>]+>|!\[[^\]]*\]\([^)]*\)", " ", text, flags=re.DOTALL)
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"```.{0,5000}?```|</?[A-Za-z][^<>\n]{0,200}>|!\[[^\]\n]{0,200}\]\([^)\n]{0,500}\)", " ", text, flags=re.DOTALL)
+    text = re.sub(r"\[([^\]\n]{0,200})\]\([^)\n]{0,500}\)", r"\1", text)
     lines = [re.sub(r"^\s*(?:[#>*+-]+|\d+[.)])\s+", "", line).strip() for line in text.splitlines() if not re.match(r"\s*(#|=|\|)", line)]
     found = []
     for line in lines:

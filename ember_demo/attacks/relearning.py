@@ -17,7 +17,7 @@ from ember_demo.progress import silent
 
 SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
 ADAPTER_RANK, ADAPTER_RATE = 16, 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
-ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer, and the embedding table"
+ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer at a rate of {ADAPTER_RATE:g}, and the embedding table"
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,18 @@ def _every_weight(model, rate):
 def _adapters(model, rate):
     """LoRA on every linear layer, and the embedding table as it is."""
     with model.dequantized(model.without_gradient()), model.preserved([model.embedding_name]):
-        adapted = get_peft_model(model.network, LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules="all-linear"))
+        adapted = None
+        modules = dict(model.network.named_modules())
         try:
+            adapted = get_peft_model(model.network, LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules="all-linear"))
             adapters = [p for p in adapted.parameters() if p.requires_grad]
             yield [{"params": adapters, "lr": ADAPTER_RATE}, {"params": [model.embeddings.requires_grad_(True)], "lr": rate}]
         finally:
-            adapted.unload()
+            if adapted:
+                adapted.unload()
+            for name, module in modules.items():  # where it failed halfway
+                if isinstance(module, torch.nn.Linear) and model.network.get_submodule(name) is not module:
+                    model.network.set_submodule(name, module)
 
 
 def _encoded(model, context, text, max_length):

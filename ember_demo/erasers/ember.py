@@ -9,6 +9,7 @@ from ember_demo.edit import Change, WeightEdit
 from ember_demo.erasers.base import Eraser
 from ember_demo.errors import ConceptError
 from ember_demo.features import find_features, judged, published_features
+from ember_demo.judge import public_name
 from ember_demo.progress import part, silent
 from ember_demo.tuning import choose
 
@@ -79,7 +80,7 @@ class Ember(Eraser):
         relative = delta.norm(dim=1) / before.norm(dim=1)
         tokens = [model.tokenizer.decode([i]).strip() for i in rows.tolist()]
         details = {
-            "settings": {"ember": self.settings()},
+            "settings": {"ember": self.settings() | ({"judge": public_name(self.judge)} if self.judge else {})},
             "edited_tokens": [{"token": t, "relative_change": round(r, 4)} for t, r in zip(tokens, relative.tolist())],
             "features": [
                 {"index": f.index, "ratio": f.ratio, "share": f.share, "tokens": list(f.tokens)}

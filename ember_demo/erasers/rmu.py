@@ -8,6 +8,7 @@ import torch
 
 from ember_demo.edit import WeightEdit
 from ember_demo.erasers.base import Eraser
+from ember_demo.errors import ModelError
 from ember_demo.hidden import hidden_states
 from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import silent
@@ -49,6 +50,8 @@ class RMU(Eraser):
 
     def fit(self, model, concept, seed=0, progress=silent):
         settings = self.resolved(model)
+        if not 0 <= settings.layer < len(model.layers):
+            raise ModelError(f"RMU's layer {settings.layer} is not one of the {len(model.layers)} layers of {model.id}; choose one from 0.")
         trained = range(max(0, settings.layer - self.trained_layers + 1), settings.layer + 1)
         names = [model.mlp_outputs[i] for i in trained]
         with model.dequantized(model.without_gradient(trained)), model.preserved(names) as before:

@@ -147,6 +147,9 @@ def chat(session, question):
                     shown = [*histories[variant], {"role": "assistant", "content": answer}]
                     yield gr.skip(), "", *[shown if v == variant else gr.skip() for v in VARIANTS], gr.skip()
             histories[variant].append({"role": "assistant", "content": answer or "(no answer)"})
+    except EmberDemoError as error:
+        yield gr.skip(), _problem(error), *[gr.skip()] * len(VARIANTS), gr.skip()
+        return
     finally:
         MODEL_LOCK.release()
     yield gr.skip(), "", *[histories[v] for v in VARIANTS], replace(session, histories=histories)
@@ -191,7 +194,10 @@ def export(session):
     if not session or not session.edits:
         raise gr.Error(FIRST_ERASE)
     with MODEL_LOCK:
-        return session.export()
+        try:
+            return session.export()
+        except EmberDemoError as error:
+            raise gr.Error(str(error)) from None
 
 
 def score_view(session):
@@ -235,10 +241,10 @@ def _number(text):
 
 def _token_view(session, edit, tokens):
     found = coverage(session.model, session.concept, edit)
-    bare = f" Not reached: {', '.join(found['uncovered'])}." if found["uncovered"] else ""
+    bare = f" Not reached: {escape(', '.join(found['uncovered']))}." if found["uncovered"] else ""
     total = len(found["covered"]) + len(found["uncovered"])
     reach = f" They reach {len(found['covered'])} of the {total} subjects asked about.{bare}" if total else ""
-    texts = f"seen in texts on {session.concept.name}, in no neutral text, and part of a feature above"
+    texts = f"seen in texts on {escape(session.concept.name)}, in no neutral text, and part of a feature above"
     return f"<p>{len(tokens)} tokens: {texts}.{reach}</p>" + token_chips(tokens)
 
 
@@ -246,7 +252,7 @@ def _verdict_view(report, attack_name):
     rows = report["attacks"][attack_name]
     cells = "".join(f"<tr><td>{label(n)}</td><td>{r['before']:.0%}</td><td>{r['after']:.0%}</td></tr>" for n, r in rows.items())
     table = f"<div class=scroll><table class=scores><tr><th>model</th><th>before</th><th>after</th></tr>{cells}</table></div>"
-    return f"<p><b>{verdict(report, attack_name)}</b></p>{table}"
+    return f"<p><b>{escape(verdict(report, attack_name))}</b></p>{table}"
 
 
 def _status(fraction, message):

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from ember_demo.errors import Stopped
+from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
 
 # One model serves every visitor, and its weights change while somebody's work runs.
 # Not an RLock: Gradio may advance a generator on another thread than the one that began it.
@@ -42,7 +42,7 @@ def run(work):
         try:
             events.put(Event(1.0, "Done.", done=True, result=work(progress)))
         except BaseException as error:  # raised again on the visitor's side
-            events.put(error)
+            events.put(EmberDemoError(NO_ROOM) if out_of_memory(error) else error)
 
     worker = threading.Thread(target=body, daemon=True)
     try:

@@ -37,7 +37,17 @@ def test_lists_are_readable_by_people_and_by_programs(command, keys, capsys):
 
 
 def test_bad_arguments_end_with_status_2(capsys):
-    for arguments in ([], ["study"], ["study", "--concept", "x", "--out", "y", "--precision", "3bit"], ["nonsense"]):
+    study = ["study", "--out", "y"]
+    for arguments in (
+        [],
+        study,
+        ["study", "--concept", "x"],
+        [*study, "--concept", "x", "--precision", "3bit"],
+        [*study, "--concept", "x", "--texts", "a.txt", "--data", "b"],
+        [*study, "--grid", "g.json", "--concept", "x"],
+        [*study, "--grid", "g.json", "--jobs", "0"],
+        ["nonsense"],
+    ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2
@@ -167,6 +177,8 @@ def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
     (tmp_path / "few.txt").write_text("Falcons are very fast birds indeed.", encoding="utf-8")
     common = ("--erasers", "ember", "--delta", "5", "--out", str(tmp_path / "out"))
     status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "few.txt"), *common)
-    assert status == 1 and "may not know the subject" in err or "at least 40" in err
+    assert status == 1 and "at least 40" in err
     status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "texts.pdf"), *common)
     assert status == 1 and "There is no file" in err
+    status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "golf.txt"), *common)
+    assert status == 0 and (tmp_path / "out" / "edit.safetensors").is_file(), err

@@ -18,7 +18,9 @@ def test_a_grid_file_names_what_it_studies(tmp_path):
     assert len(Grid().runs()) == 12 * 3
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"colour": "blue"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"colour": "blue"}', "[" * 100_000, '{"seeds": 3}', '{"concepts": "Golf"}', '{"seeds": ["a"]}']
+)
 def test_what_is_not_a_grid_says_so(content, tmp_path, capsys):
     (tmp_path / "grid.json").write_text(content)
     assert main(["study", "--grid", str(tmp_path / "grid.json"), "--out", str(tmp_path / "out")]) == 1
@@ -32,7 +34,7 @@ def test_a_grid_runs_on_a_dask_cluster_of_two_workers_and_goes_on_where_it_stopp
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         table = run_grid(SMALL, tmp_path, jobs=2, backend="dask")
     assert "Baseline (RMU)" in table
-    runs = json.loads((tmp_path / "grid.json").read_text(encoding="utf-8"))
+    runs = json.loads((tmp_path / "runs.json").read_text(encoding="utf-8"))
     assert {r["concept"] for r in runs} == {"Golf", "Uranium"}
     kept = tmp_path / "pocket-golf-0.json"
     written = kept.stat().st_mtime_ns
@@ -41,9 +43,19 @@ def test_a_grid_runs_on_a_dask_cluster_of_two_workers_and_goes_on_where_it_stopp
     assert kept.stat().st_mtime_ns == written and (tmp_path / "pocket-uranium-0.json").exists()
 
 
+def test_runs_made_in_other_ways_are_not_mixed_in(tmp_path):
+    grid = Grid(concepts=("Golf",), seeds=(0,), erasers=("rmu",), attacks=())
+    (tmp_path / "pocket-golf-0.json").write_text(json.dumps({"grid": grid.ways() | {"precision": "4bit"}}))
+    with pytest.raises(ed.EmberDemoError, match="another --out"):
+        run_grid(grid, tmp_path)
+    (tmp_path / "pocket-golf-0.json").write_text("{")
+    with pytest.raises(ed.EmberDemoError, match="damaged"):
+        run_grid(grid, tmp_path)
+
+
 def test_an_unknown_eraser_or_concept_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ed.EmberDemoError, match="magic"):
         run_grid(Grid(erasers=("magic",)), tmp_path)
     with pytest.raises(ed.ConceptError, match="Knitting"):
-        run_grid(Grid(concepts=("Knitting",), seeds=(0,)), tmp_path)
+        run_grid(Grid(concepts=("Golf", "Knitting"), seeds=(0,)), tmp_path)
     assert not list(tmp_path.iterdir())

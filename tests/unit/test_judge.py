@@ -38,13 +38,14 @@ def online(monkeypatch):
 
 @pytest.fixture
 def server():
-    """(base URL, texts it was asked) of a server like OpenAI's, whose judge keeps features with the token Gringotts."""
-    asked = []
+    """(base URL, texts it was asked, keys it was given) of a server like OpenAI's, whose judge keeps features with the token Gringotts."""
+    asked, tokens = [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
             asked.append(text)
+            tokens.append(self.headers.get("Authorization"))
             said = text if text.startswith("These") else json.dumps({"distinctive": "Gringotts" in text, "confidence": 0.95})
             body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"}).encode()
             self.send_response(200)
@@ -58,13 +59,16 @@ def server():
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_port}/v1", asked
+    yield f"http://127.0.0.1:{http.server_port}/v1", asked, tokens
     http.shutdown()
 
 
-def test_a_judge_behind_a_server_chooses_the_features(server, model, concept, untouched):
-    address, asked = server
-    edit = ed.Ember(delta=2.0, judge=address).fit(model, concept)
+def test_a_judge_behind_a_server_chooses_the_features_and_gets_no_token(server, model, concept, untouched, monkeypatch):
+    address, asked, tokens = server
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    edit = ed.Ember(delta=2.0, judge=address.replace("127", "me:password@127")).fit(model, concept)
+    assert tokens and not any("hf_secret" in (token or "") for token in tokens)
+    assert edit.details["settings"]["ember"]["judge"] == address
     features = edit.details["features"]
     assert features and all("Gringotts" in f["tokens"] and f["confidence"] == 0.95 for f in features)
     assert len(asked) % 2 == 0 and any("Gringotts" in text for text in asked)

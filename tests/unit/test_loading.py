@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import ember_demo as ed
+from ember_demo import language_model
 from tests.checkpoints import FAMILIES, build
 from tests.conftest import assert_same, snapshot
 
@@ -73,6 +75,28 @@ def test_a_dequantized_layer_acts_as_the_quantized_one(folders):
     assert_same(model, before)
 
 
+def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypatch):
+    model = ed.load_model(str(folders["qwen2"]), "4bit")
+    model.chat("Hello.", max_new_tokens=2)
+    before, names, calls = snapshot(model), model.quantized, iter(range(100))
+    unpack = language_model._plain
+
+    def failing(module):
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return unpack(module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(language_model, "_plain", failing)
+        with pytest.raises(torch.OutOfMemoryError), model.dequantized(names):
+            pass
+    assert model.quantized == names and not model._in_full
+    assert_same(model, before)
+    with model.dequantized(names):
+        assert not model.quantized
+    assert_same(model, before)
+
+
 def test_erasing_and_relearning_work_on_a_four_bit_model_that_knows_the_concept(concept):
     model = ed.load_model("pocket", "4bit")
     knew = ed.evaluate(model, concept, multiple_choice=False).accuracy["concept"]
@@ -125,6 +149,39 @@ def test_pickled_weights_are_never_opened(tmp_path, folders):
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ed.ModelError, match="safetensors"):
         ed.load_model(str(tmp_path))
+
+
+def test_damaged_weights_say_so(tmp_path, folders):
+    for file in folders["llama"].iterdir():
+        content = file.read_bytes()
+        (tmp_path / file.name).write_bytes(content[: len(content) // 2] if file.suffix == ".safetensors" else content)
+    with pytest.raises(ed.ModelError, match="damaged"):
+        ed.load_model(str(tmp_path), "fp32")
+
+
+def test_a_family_that_is_not_supported_says_which_are(tmp_path):
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2)).save_pretrained(tmp_path)
+    with pytest.raises(ed.ModelError, match="gpt2 are not supported"):
+        ed.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "llama"', '{"model_type": "nonsense"}', "[" * 100_000, '{"model_type": "t5"}'])
+def test_a_folder_with_another_configuration_says_so(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ed.ModelError) as caught:
+        ed.load_model(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path, folders):
+    trace = tmp_path / "trace"
+    (tmp_path / "modeling_evil.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "evil", "auto_map": {"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Model"}}'
+    )
+    with pytest.raises(ed.ModelError, match="--trust-remote-code"):
+        ed.load_model(str(tmp_path))
+    assert not trace.exists()
 
 
 def test_an_unknown_precision_lists_the_known_ones():

@@ -5,7 +5,9 @@ import os
 import pickle
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,14 +29,16 @@ class Harmful:
 
 
 def pickled(path, content, monkeypatch):
-    """Pickle as the authors do: `nmf` is an object of a class in a package that is not installed here."""
+    """Pickle as the authors do: `nmf` is a torch module, of a class in a package that is not installed here, and its factors are parameters."""
     module = types.ModuleType("factorization.smf")
-    module.SparseMatrixFactorization = type("SparseMatrixFactorization", (), {"__module__": "factorization.smf"})
+    module.SparseMatrixFactorization = type("SparseMatrixFactorization", (torch.nn.Module,), {"__module__": "factorization.smf"})
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "factorization", types.ModuleType("factorization"))
         patched.setitem(sys.modules, "factorization.smf", module)
         nmf = module.SparseMatrixFactorization()
-        nmf.__dict__.update({"device": torch.device("cpu"), **content.pop("nmf")})
+        nmf.fitting_device = torch.device("cpu")
+        for name, value in content.pop("nmf").items():
+            setattr(nmf, name, torch.nn.Parameter(value))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps({"nmf": nmf, **content}))
 
@@ -108,9 +112,17 @@ def test_what_is_not_a_file_of_factors_says_so(content, tmp_path):
         load_factors(path)
 
 
-def test_the_preset_of_the_paper_has_its_numbers(model):
-    settings = paper_settings(model)
+def test_the_preset_of_the_paper_has_its_numbers():
+    settings = paper_settings(SimpleNamespace(width=2304, layers=range(26)))
     ember, relearning = settings["ember"], settings["relearning-paragraphs"]
     assert (ember.rank, ember.sparsity, ember.ratio, ember.delta) == (100, 0.01, 2.0, "auto")
     assert (relearning.epochs, relearning.learning_rate, relearning.batch_size, relearning.max_length) == (2, 1e-5, 1, 256)
     assert settings["rmu"].layer in (6, 7, 8)
+    assert paper_settings(SimpleNamespace(width=4096, layers=range(32)))["ember"].rank == 200
+
+
+def test_the_preset_suits_a_model_of_another_depth(model, concept, untouched):
+    settings = paper_settings(model)
+    assert replace(settings["rmu"], steps=1).fit(model, concept).changes
+    with pytest.raises(ed.ModelError, match="not one of the 4 layers"):
+        ed.RMU(layer=7, steps=1).fit(model, concept)

@@ -69,11 +69,13 @@ def test_a_folder_that_cannot_be_made_says_so(model, ember_edit, tmp_path):
 @pytest.fixture
 def hub():
     """(address, requests seen, a switch that makes it refuse) of a hub that takes uploads."""
-    seen, state = [], {"refuse": False}
+    seen, state = [], {"refuse": False, "open": False}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.answer({"id": "me/edit", "siblings": [], "sha": "0" * 40})
+            if state["refuse"]:
+                return self.answer({"error": "no such repository"}, 404)
+            self.answer({"id": "me/edit", "siblings": [], "sha": "0" * 40, "private": not state["open"]})
 
         def do_POST(self):
             length = int(self.headers.get("Content-Length") or 0)
@@ -112,7 +114,7 @@ def hub():
     server.shutdown()
 
 
-def push_in_a_process(folder, address, repo="me/edit"):
+def push_in_a_process(folder, address, repo="edit"):
     code = (
         "import sys; from ember_demo.share import push; import ember_demo as ed\n"
         "try: print(push(sys.argv[1], sys.argv[2], token='hf_secret'))\n"
@@ -134,6 +136,22 @@ def test_an_upload_is_private_and_whole(hub, model, ember_edit, tmp_path):
     commit = next(body for path, body, _ in seen if "/commit/" in path).decode()
     assert all(name in commit for name in ("edit.safetensors", "edit.json", "README.md"))
     assert all(token == "Bearer hf_secret" for _, _, token in seen)
+
+
+def test_what_is_to_be_private_does_not_go_where_everybody_sees_it(hub, model, ember_edit, tmp_path):
+    address, seen, state = hub
+    save_edit(model, "Harry Potter", ember_edit, tmp_path)
+    state["open"] = True
+    assert "open to everybody" in push_in_a_process(tmp_path, address)[0]
+    assert not any("/commit/" in path for path, _, _ in seen)
+
+
+def test_nothing_is_written_among_other_files(model, ember_edit, tmp_path):
+    (tmp_path / ".env").write_text("SECRET=1")
+    with pytest.raises(ed.EditError, match="holds other files"):
+        save_edit(model, "Golf", ember_edit, tmp_path)
+    save_edit(model, "Golf", ember_edit, tmp_path / "new")
+    save_edit(model, "Golf", ember_edit, tmp_path / "new")  # its own may be written again
 
 
 def test_what_the_hub_refuses_is_a_sentence_and_the_files_stay(hub, model, ember_edit, tmp_path):

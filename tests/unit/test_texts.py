@@ -31,6 +31,12 @@ def test_sentences_come_without_markup_headings_doubles_and_fragments():
     assert split_sentences(text) == ["A falcon is a bird of prey.", "It hunts from above.", "Its eyes are very sharp."]
 
 
+def test_signs_in_prose_are_not_taken_for_markup():
+    text = "The value of x < 5 holds for all of these.\nRome was not built in a day, they say.\n> A quote stands in this line."
+    assert len(split_sentences(text)) == 3
+    assert split_sentences("<" * 200_000 + "[" * 200_000) == []  # at once, not in hours
+
+
 @pytest.mark.parametrize("name", ["texts.txt", "texts.md"])
 def test_a_text_file_gives_its_sentences(name, tmp_path):
     (tmp_path / name).write_text("\n".join(PROSE), encoding="utf-8")
