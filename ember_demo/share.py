@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
 from ember_demo.errors import EditError, ModelError
 
@@ -73,7 +73,7 @@ def push(folder, repo, token=None, private=True):
                 f"The Hub does not let this token write to {repo}; make a token that may write, or choose a name of your own."
             ) from None
         raise EditError(f"The Hub did not take {repo} (status {status}); try again later. The files are still in {folder}.") from None
-    except OSError as error:
+    except (HTTPError, OSError) as error:
         raise EditError(
             f"The Hub cannot be reached ({type(error).__name__}); connect to the internet. The files are still in {folder}."
         ) from None
