@@ -36,11 +36,11 @@ def choose_by_name(names, registry, what):
 
 
 def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
-    """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X."""
+    """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X that combines."""
     clock = Clock() if clock is None else clock
     erasers = sorted(erasers, key=lambda e: not isinstance(e, Ember))
     has_ember = bool(erasers) and isinstance(erasers[0], Ember)
-    steps = len(erasers) * 2 if has_ember else len(erasers)
+    steps = len(erasers) + (sum(e.combines for e in erasers) if has_ember else 0)
     edits, done = {ORIGINAL: None}, 0
     for eraser in erasers:
         share = part(progress, done / steps, (done + 1) / steps)
@@ -54,7 +54,7 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
         with clock.time("erase"):
             edits[eraser.name] = eraser.fit(model, concept, seed, share)
             done += 1
-            if has_ember:
+            if has_ember and eraser.combines:
                 ember = edits[Ember.name]
                 share = part(progress, done / steps, (done + 1) / steps, "After EMBER, ")
                 edits[f"{Ember.name}+{eraser.name}"] = extend(ember, eraser, model, concept, seed, share)

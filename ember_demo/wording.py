@@ -8,6 +8,13 @@ LABELS = {
     "ember": "EMBER",
     "ember+rmu": "EMBER + baseline",
     "control": "Never learned it",
+    "graddiff": "GradDiff",
+    "simnpo": "SimNPO",
+    "ember-delta-1": "EMBER at strength 1",
+    "random-direction": "Random direction",
+    "zero-rows": "Zeroed words",
+    "mean-rows": "Mean words",
+    "random-tokens": "Random other words",
 }
 # Colours that stay apart for colour-blind readers (after Okabe and Ito).
 COLORS = {"original": "#6b7280", "rmu": "#d55e00", "ember": "#56b4e9", "ember+rmu": "#0072b2", "control": "#009e73"}

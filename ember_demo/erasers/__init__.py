@@ -1,9 +1,28 @@
 """Erasers: each fits a WeightEdit. `ERASERS` is the registry."""
 
 from ember_demo.erasers.base import Eraser, Sequence, extend
+from ember_demo.erasers.controls import MeanRows, RandomDirection, RandomTokens, Removal, ZeroRows
 from ember_demo.erasers.ember import Ember
+from ember_demo.erasers.gradient import NPO, GradDiff, SimNPO
 from ember_demo.erasers.rmu import RMU
 
-ERASERS = {eraser.name: eraser for eraser in (Ember, RMU)}
+ERASERS = {
+    eraser.name: eraser for eraser in (Ember, RMU, GradDiff, NPO, SimNPO, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
+}
 
-__all__ = ["ERASERS", "RMU", "Ember", "Eraser", "Sequence", "extend"]
+__all__ = [
+    "ERASERS",
+    "NPO",
+    "RMU",
+    "Ember",
+    "Eraser",
+    "GradDiff",
+    "MeanRows",
+    "RandomDirection",
+    "RandomTokens",
+    "Removal",
+    "Sequence",
+    "SimNPO",
+    "ZeroRows",
+    "extend",
+]

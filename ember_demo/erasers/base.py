@@ -12,6 +12,7 @@ class Eraser(ABC):
     name: str
     touches: str
     description: str
+    combines = True  # whether a study also fits it on the model that EMBER has edited
 
     @abstractmethod
     def fit(self, model, concept, seed=0, progress=silent):

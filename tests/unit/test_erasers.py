@@ -1,13 +1,28 @@
 """What every eraser promises, and what EMBER does to which tokens."""
 
+import math
+
 import pytest
 import torch
 
 import ember_demo as ed
-from ember_demo.erasers import ERASERS
+from ember_demo.erasers import ERASERS, NPO, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
+from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
 from tests.conftest import assert_same, snapshot, tensors
 
-FAST = {"ember": lambda: ed.Ember(delta=2.0, max_iter=30), "rmu": lambda: ed.RMU(steps=3)}
+QUICK = ed.Ember(delta=2.0, max_iter=30)
+FAST = {
+    "ember": lambda: QUICK,
+    "rmu": lambda: ed.RMU(steps=3),
+    "graddiff": lambda: GradDiff(steps=2),
+    "npo": lambda: NPO(steps=2),
+    "simnpo": lambda: SimNPO(steps=2),
+    "ember-delta-1": lambda: Removal(QUICK),
+    "random-direction": lambda: RandomDirection(QUICK),
+    "zero-rows": lambda: ZeroRows(QUICK),
+    "mean-rows": lambda: MeanRows(QUICK),
+    "random-tokens": lambda: RandomTokens(QUICK),
+}
 
 
 @pytest.mark.parametrize("name", ERASERS)
@@ -109,3 +124,50 @@ def test_composition_is_one_after_the_other(model, concept, ember_edit):
     alone = ember_edit.changes[model.embedding_name]
     assert torch.equal(composed.changes[model.embedding_name].delta, alone.delta)
     assert len(composed.changes) == 4
+
+
+def test_losses_are_those_of_their_papers():
+    sums, reference, counts = torch.tensor([-6.0, -2.0]), torch.tensor([-5.0, -3.0]), torch.tensor([3, 2])
+
+    def log_sigmoid(x):
+        return -math.log(1 + math.exp(-x))
+
+    npo = sum(-(2 / 0.1) * log_sigmoid(-0.1 * (s - r)) for s, r in ((-6.0, -5.0), (-2.0, -3.0))) / 2
+    assert npo_loss(sums, reference, 0.1).item() == pytest.approx(npo, rel=1e-5)
+    simnpo = sum(-(2 / 4.5) * log_sigmoid(-(4.5 / n) * s - 0.5) for s, n in ((-6.0, 3), (-2.0, 2))) / 2
+    assert simnpo_loss(sums, counts, 4.5, 0.5).item() == pytest.approx(simnpo, rel=1e-5)
+    assert GradDiff(gamma=2.0).loss(sums, counts, reference).item() == pytest.approx(-2.0 * 8 / 5)
+
+
+def test_likelihoods_with_gradient_are_those_without(model, concept):
+    texts = concept.texts[:5]
+    with torch.no_grad():
+        sums, counts = log_likelihoods(model, texts)
+    expected, tokens = model.log_likelihood([model.tokenizer.bos_token] * 5, [f" {t}" for t in texts])
+    assert torch.allclose(sums, expected, atol=1e-2) and counts.tolist() == tokens.tolist()
+
+
+def test_training_against_the_concept_makes_its_texts_unlikely_and_keeps_the_others(model, concept, untouched):
+    def likelihood(texts):
+        sums, counts = model.log_likelihood([model.tokenizer.bos_token] * len(texts), [f" {t}" for t in texts])
+        return (sums.sum() / counts.sum()).item()
+
+    before = likelihood(concept.texts[:40]), likelihood(concept.neutral_texts[:40])
+    for eraser in (GradDiff(steps=15, learning_rate=1e-3), NPO(steps=15, learning_rate=1e-3), SimNPO(steps=15, learning_rate=1e-3)):
+        with eraser.fit(model, concept).applied(model):
+            fell = before[0] - likelihood(concept.texts[:40]), before[1] - likelihood(concept.neutral_texts[:40])
+        assert fell[0] > 2 * max(0.1, fell[1]), eraser.name
+
+
+def test_controls_change_as_much_as_ember_or_as_they_say(model, concept):
+    ours = QUICK.fit(model, concept).changes[model.embedding_name]
+    changes = {
+        c.name: c(QUICK).fit(model, concept).changes[model.embedding_name] for c in (RandomDirection, ZeroRows, MeanRows, RandomTokens)
+    }
+    assert all(torch.equal(changes[name].rows, ours.rows) for name in ("random-direction", "zero-rows", "mean-rows"))
+    assert torch.allclose(changes["random-direction"].delta.norm(dim=1), ours.delta.norm(dim=1), rtol=1e-4)
+    table = model.embeddings.detach().float()
+    assert torch.allclose(table[ours.rows] + changes["zero-rows"].delta, torch.zeros(1))
+    assert torch.allclose(table[ours.rows] + changes["mean-rows"].delta, table.mean(dim=0), atol=1e-5)
+    assert torch.equal(changes["random-tokens"].delta, ours.delta)
+    assert not set(changes["random-tokens"].rows.tolist()) & set(ours.rows.tolist())

@@ -1,0 +1,100 @@
+"""Controls of EMBER: other edits of the same rows, or the same edit of other rows. They show what in EMBER does the work."""
+
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
+
+import torch
+
+from ember_demo.edit import Change, WeightEdit
+from ember_demo.erasers.base import Eraser
+from ember_demo.erasers.ember import Ember
+from ember_demo.progress import silent
+
+
+@dataclass(frozen=True)
+class EmbeddingControl(Eraser):
+    """Takes EMBER's edit and puts another change in its place."""
+
+    touches: ClassVar[str] = "token embeddings"
+    combines: ClassVar[bool] = False
+
+    ember: Ember = field(default_factory=Ember)
+
+    @abstractmethod
+    def change(self, model, rows, delta, generator):
+        """The Change to the embeddings in the place of EMBER's, which adds `delta` (n, d) to `rows` (n,)."""
+
+    def fit(self, model, concept, seed=0, progress=silent):
+        edit = self.ember.fit(model, concept, seed, progress)
+        ours = edit.changes[model.embedding_name]
+        with model.unedited():
+            change = self.change(model, ours.rows, ours.delta, torch.Generator().manual_seed(seed))
+        return WeightEdit({model.embedding_name: change}, model.fingerprint, {"settings": {self.name: edit.details["settings"]["ember"]}})
+
+    def settings(self):
+        return asdict(self.ember)
+
+
+@dataclass(frozen=True)
+class RandomDirection(EmbeddingControl):
+    name: ClassVar[str] = "random-direction"
+    description: ClassVar[str] = (
+        "EMBER's words, each moved as far as EMBER moves it, but in a random direction: tells the direction from mere noise."
+    )
+
+    def change(self, model, rows, delta, generator):
+        noise = torch.randn(delta.shape, generator=generator)
+        return Change(noise * (delta.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)), rows)
+
+
+@dataclass(frozen=True)
+class ZeroRows(EmbeddingControl):
+    name: ClassVar[str] = "zero-rows"
+    description: ClassVar[str] = "EMBER's words set to zero: nothing of them enters the model."
+
+    def change(self, model, rows, delta, generator):
+        return Change(-_table(model)[rows], rows)
+
+
+@dataclass(frozen=True)
+class MeanRows(EmbeddingControl):
+    name: ClassVar[str] = "mean-rows"
+    description: ClassVar[str] = "EMBER's words all set to the mean word: they enter the model as words without a meaning of their own."
+
+    def change(self, model, rows, delta, generator):
+        table = _table(model)
+        return Change(table.mean(dim=0) - table[rows], rows)
+
+
+@dataclass(frozen=True)
+class RandomTokens(EmbeddingControl):
+    name: ClassVar[str] = "random-tokens"
+    description: ClassVar[str] = "EMBER's changes applied to as many random other words: tells whether it matters which words are changed."
+
+    def change(self, model, rows, delta, generator):
+        others = torch.ones(len(model.embeddings), dtype=torch.bool)
+        others[rows] = False
+        others[model.tokenizer.all_special_ids] = False
+        candidates = others.nonzero().flatten()
+        chosen = candidates[torch.randperm(len(candidates), generator=generator)[: len(rows)]]
+        return Change(delta[: len(chosen)], chosen)
+
+
+@dataclass(frozen=True)
+class Removal(EmbeddingControl):
+    name: ClassVar[str] = "ember-delta-1"
+    description: ClassVar[str] = (
+        "EMBER at strength 1: the concept's part is taken out of its words and nothing more, without the overshoot of larger strengths."
+    )
+
+    def fit(self, model, concept, seed=0, progress=silent):
+        edit = replace(self.ember, delta=1.0).fit(model, concept, seed, progress)
+        return replace(edit, details={"settings": {self.name: edit.details["settings"]["ember"]}})
+
+    def change(self, model, rows, delta, generator):
+        return Change(delta, rows)
+
+
+def _table(model):
+    return model.embeddings.detach().float().cpu()
