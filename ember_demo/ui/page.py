@@ -74,6 +74,7 @@ def build_page(model_id=POCKET):
                 get_texts = gr.Button("Get texts", scale=0, min_width=140)
             text_status = gr.Markdown(elem_classes="status", elem_id="text-status")
             texts = gr.Textbox(
+                value="",
                 label="Sentences on the concept, one a line",
                 info="Or paste them here. Strike out what does not belong. Leave empty to use the texts that ship with a listed concept.",
                 lines=6,
