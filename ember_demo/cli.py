@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, out_of_memory
 
+SEARCH = "search.log"  # in the folder of results: the trials of a search
+
 
 def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
@@ -40,7 +42,10 @@ def _parser():
     _add_model(study)
     _add_concept(study, "or --grid")
     study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
-    study.add_argument("--attacks", help="comma-separated, or none; default: relearning, in the form that the concept has material for")
+    study.add_argument("--attacks", help="comma-separated, all or none; default: relearning, in the form that the concept has material for")
+    study.add_argument(
+        "--tune", type=int, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
+    )
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
     study.add_argument(
         "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
@@ -60,15 +65,24 @@ def _parser():
     erase.add_argument("--public", action="store_true", help="with --push: for everybody to see")
     erase.set_defaults(run=_erase)
 
-    tune = commands.add_parser("tune", help="choose an eraser's settings on the validation questions of all packs")
-    tune.add_argument("eraser", choices=("ember", "rmu"))
+    tune = commands.add_parser(
+        "tune", help="search an eraser's settings for the embedded model, on the validation questions of several packs"
+    )
+    tune.add_argument("eraser")
     tune.add_argument("--concepts", help="comma-separated; default: all packs")
+    tune.add_argument("--trials", type=int, default=20, metavar="N")
+    tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument("--out", required=True, type=Path, metavar="DIR", help="keeps the trials, so that a cut search goes on")
     tune.set_defaults(run=_tune)
 
     for name, rows in (("models", _models), ("concepts", _concepts), ("erasers", _erasers), ("attacks", _attacks)):
         command = commands.add_parser(name, help=f"list the {name}")
         command.add_argument("--json", action="store_true")
         command.set_defaults(run=lambda options, rows=rows: _list(rows(), options.json))
+
+    table = commands.add_parser("tables", help="the tables of a grid that was run, from its runs.json")
+    table.add_argument("file", type=Path, nargs="+")
+    table.set_defaults(run=_tables)
 
     bench = commands.add_parser("bench", help="time the steps, with their memory")
     bench.add_argument("--shape", help="gemma-2-2b or llama-3.1-8b: random weights of that model's shape; default: the embedded model")
@@ -107,7 +121,7 @@ def _check(parser, options):
     if options.command not in ("study", "erase"):
         return
     if getattr(options, "grid", None):
-        ignored = [name for name in ("concept", "texts", "data", "published", "judge", "attacks") if getattr(options, name)]
+        ignored = [name for name in ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune") if getattr(options, name)]
         ignored += [
             name
             for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0))
@@ -132,6 +146,9 @@ def _add_model(parser):
 
 
 def _add_concept(parser, otherwise=""):
+    parser.add_argument(
+        "--keep", metavar="WORDS", help="comma-separated words that EMBER leaves alone, such as everyday words among those it found"
+    )
     parser.add_argument("--concept", required=not otherwise, help=f"a name {otherwise}".strip())
     parser.add_argument(
         "--texts", metavar="SOURCE", help="texts on the concept: a txt, md or jsonl file, `wikipedia`, or `model`; default: its pack"
@@ -159,10 +176,27 @@ def _study(options):
     if options.attacks is None:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
     erasers, attacks = ([_configured(thing, model, options) for thing in things] for things in (erasers, attacks))
-    report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.1, 1))
+    searches = {}
+    if options.tune:
+        erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
+    report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.5 if options.tune else 0.1, 1), searches)
     write_report(report, options.out)
     print(summary(report))
     print(f"Written: {options.out / 'report.json'}, {options.out / 'report.html'}")
+
+
+def _searched(model, concept, erasers, options, progress):
+    """The erasers with the best settings found, and the trials by eraser."""
+    from ember_demo.progress import part
+    from ember_demo.tuning import search
+
+    found, searches = [], {}
+    for number, eraser in enumerate(erasers):
+        if eraser.space:
+            share = part(progress, number / len(erasers), (number + 1) / len(erasers))
+            eraser, searches[eraser.name] = search(model, [concept], eraser, options.tune, options.seed, options.out / SEARCH, share)
+        found.append(eraser)
+    return found, searches
 
 
 def _study_grid(options):
@@ -188,6 +222,15 @@ def _study_grid(options):
         raise EmberDemoError(
             f"The backend {options.backend} needs the package {package}; `pip install {package}`, or leave --backend out."
         ) from None
+
+
+def _tables(options):
+    from ember_demo.grid import tables
+
+    try:
+        print(tables([run for file in options.file for run in json.loads(file.read_text(encoding="utf-8"))]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise EmberDemoError(f"No grid's runs could be read ({error}); give a runs.json that `study --grid` wrote.") from None
 
 
 def _erase(options):
@@ -236,6 +279,8 @@ def _configured(thing, model, options):
         thing = paper_settings(model).get(thing.name, thing)
     if thing.name == "ember":
         changes = {name: getattr(options, name) for name in ("published", "judge") if getattr(options, name)}
+        if options.keep:
+            changes["keep"] = tuple(_names(options.keep))
         if getattr(options, "delta", None) is not None:
             changes["delta"] = options.delta
         thing = replace(thing, **changes)
@@ -243,9 +288,19 @@ def _configured(thing, model, options):
 
 
 def _tune(options):
-    from ember_demo.grid import tune
+    from ember_demo.erasers import ERASERS
+    from ember_demo.language_model import load_model
+    from ember_demo.progress import terminal
+    from ember_demo.report import trials_table
+    from ember_demo.sources import load_concept
+    from ember_demo.study import choose_by_name
+    from ember_demo.tuning import search
 
-    print(tune(options.eraser, _chosen_concepts(options)))
+    (eraser,) = choose_by_name([options.eraser], ERASERS, "eraser")
+    concepts = [load_concept(name) for name in _chosen_concepts(options)]
+    _make_folder(options.out)
+    _, trials = search(load_model(), concepts, eraser, options.trials, options.seed, options.out / SEARCH, terminal())
+    print(trials_table(trials))
 
 
 def _chosen_concepts(options):

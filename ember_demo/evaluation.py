@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.stats import ks_2samp
 
 from ember_demo.concept import KINDS
 from ember_demo.errors import ConceptError
@@ -38,6 +39,9 @@ class Scores:
     choice_form: how the four options are asked: "likelihood" (the likeliest of the four as an answer) or "letter" (A to D, as instruct models are used to).
     answer_probability: by kind, the probability a token of the reference answer (geometric mean over its tokens, mean over facts);
     where open answers seldom match word for word, it still tells what is known.
+    truth_ratios: by kind, of every fact the mean likelihood of its wrong options by that of its answer, each a token (TOFU, arXiv 2401.06121, eq. 1).
+    model_utility: harmonic mean over neighbouring and general questions of open accuracy, answer probability and max(0, 1 - truth ratio); TOFU has
+    ROUGE where this has open accuracy. forget_quality: see the function; None where there is no control.
     perplexity: on general text, and on general text that follows a sentence on the concept.
     efficacy, specificity, coherence, overall: in [0, 1], see METHOD in the README; derived: their
     95% intervals by bootstrap over subjects.
@@ -49,6 +53,8 @@ class Scores:
     choice_efficacy: float | None
     choice_form: str | None
     answer_probability: dict
+    truth_ratios: dict = field(repr=False)
+    model_utility: float | None
     invalid_rate: float
     perplexity: dict
     efficacy: float
@@ -57,6 +63,7 @@ class Scores:
     overall: float
     derived: dict
     replies: list = field(repr=False, default_factory=list)
+    forget_quality: float | None = None
 
     def as_dict(self):
         """JSON-able, in the form of report.json."""
@@ -76,6 +83,8 @@ class Scores:
             "specificity": self.specificity,
             "coherence": self.coherence,
             "overall": self.overall,
+            "forget_quality": self.forget_quality,
+            "model_utility": self.model_utility,
             "intervals": self.derived,
             "perplexity": self.perplexity,
             "n_questions": sum(r.question.kind == "concept" for r in self.replies),
@@ -98,7 +107,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     progress(0.1, "Asking the questions")
     replies = ask(model, questions)
     accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
-    choice_accuracy, probability, form = {}, {}, None
+    choice_accuracy, probability, ratios, form = {}, {}, {}, None
     if multiple_choice:
         progress(0.5, "Offering four options")
         facts = list({q.fact: q for q in reversed(questions)}.values())  # in their first wording; the options decide, not the wording
@@ -108,12 +117,12 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
             form = choice_form(model)
             choices = _choose_letters(model, facts) if form == "letter" else _likeliest(facts, likelihoods)
             choice_accuracy = _by_kind(choices)
+            ratios = _truth_ratios(facts, likelihoods)
     progress(0.9, "Measuring fluency")
     perplexity = _perplexities(model, concept, concept.fluency_texts["validation" if split == "validation" else "test"])
     base_accuracy = base.accuracy if base else accuracy
     base_perplexity = base.perplexity if base else perplexity
-    ratios = [min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity]
-    coherence = harmonic_mean(ratios)
+    coherence = harmonic_mean(min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity)
     efficacy, specificity = _derive(accuracy, base_accuracy)
     return Scores(
         accuracy=accuracy,
@@ -122,6 +131,8 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         choice_efficacy=_choice_efficacy(choice_accuracy, base.choice_accuracy if base else choice_accuracy),
         choice_form=form,
         answer_probability=probability,
+        truth_ratios=ratios,
+        model_utility=_model_utility(accuracy, probability, ratios),
         invalid_rate=_mean(not r.valid for r in replies),
         perplexity=perplexity,
         efficacy=efficacy,
@@ -145,7 +156,12 @@ def ask(model, questions):
 
 def accuracy_of(model, questions):
     """Share of right answers in [0, 1]."""
-    return _mean(r.right for r in ask(model, questions))
+    return share_right(ask(model, questions))
+
+
+def share_right(replies):
+    """Share of right answers in [0, 1]."""
+    return _mean(r.right for r in replies)
 
 
 def normalise(text):
@@ -213,6 +229,27 @@ def option_likelihoods(model, questions):
         return []
     sums, counts = model.log_likelihood(contexts, options)
     return torch.split(sums / counts.clamp(min=1), [1 + len(q.wrong) for q in questions])
+
+
+def forget_quality(scores, control):
+    """How alike the erased model and one that never learned the concept judge its right and wrong answers: the p-value of a two-sample
+    Kolmogorov-Smirnov test between their truth ratios (TOFU, arXiv 2401.06121). None where either was not asked with four options."""
+    ours, theirs = scores.truth_ratios.get("concept"), control.truth_ratios.get("concept")
+    return float(ks_2samp(ours, theirs).pvalue) if ours and theirs else None
+
+
+def _truth_ratios(facts, likelihoods):
+    found = {}
+    for question, options in zip(facts, likelihoods):
+        if len(question.wrong) == 3:
+            found.setdefault(question.kind, []).append(float(options[1:].exp().mean() / options[0].exp().clamp(min=1e-12)))
+    return found
+
+
+def _model_utility(accuracy, probability, ratios):
+    kept = [kind for kind in ("similar", "general") if kind in ratios]
+    parts = [(accuracy[k], probability[k], _mean(max(0.0, 1 - r) for r in ratios[k])) for k in kept]
+    return harmonic_mean(value for part in parts for value in part) if parts else None
 
 
 def choice_form(model):

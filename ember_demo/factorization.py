@@ -1,4 +1,4 @@
-"""Sparse matrix factorization of token embeddings (EMBER, arXiv 2606.03695, section 3)."""
+"""The two factorizations: of token embeddings (EMBER, arXiv 2606.03695, section 3) and of MLP activations (arXiv 2506.10920)."""
 
 import math
 
@@ -63,7 +63,7 @@ class SparseMatrixFactorization(TransformerMixin, BaseEstimator):
         best, best_F, best_G, stale, curve = math.inf, F, G, 0, []
         for iteration in range(self.max_iter):
             F, G = self._normalised(_least_squares(X.T @ G, G, self.alpha), G)
-            G = self._keep_winners(_least_squares(X @ F, F, self.alpha))
+            G = _keep_winners(_least_squares(X @ F, F, self.alpha), self.sparsity)
             error = (X - G @ F.T).double().square().sum().item()
             curve.append(error)
             stale = 0 if error < best - self.tol else stale + 1
@@ -90,7 +90,7 @@ class SparseMatrixFactorization(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "components_")
         X = self._checked(X)
         F = torch.as_tensor(self.components_, device=X.device).T
-        return self._keep_winners(_least_squares(X @ F, F, self.alpha)).cpu().numpy()
+        return _keep_winners(_least_squares(X @ F, F, self.alpha), self.sparsity).cpu().numpy()
 
     def inverse_transform(self, activations):
         """Rows (n, d) from activations (n, K)."""
@@ -112,10 +112,51 @@ class SparseMatrixFactorization(TransformerMixin, BaseEstimator):
         norms = torch.where(norms > 0, norms, 1.0)
         return F * norms, G / norms
 
-    def _keep_winners(self, G):
-        kept = math.ceil(self.sparsity * len(G))
-        winners = G.abs().topk(kept, dim=0).indices
-        return torch.zeros_like(G).scatter(0, winners, G.gather(0, winners))
+
+class SemiNonnegativeFactorization(BaseEstimator):
+    """Approximate X (n, m) by `activations_ @ components_` with activations of no negative value and few columns of X a component.
+
+    Of MLP activations X (tokens, neurons) a component is a small group of neurons, and its activation how much a token
+    moves them (semi-NMF, Ding et al. 2010, with winner take all as in arXiv 2506.10920): least squares for the components, of which the largest
+    in absolute value are kept, and the multiplicative rule for the activations. The factors kept are the best seen.
+
+    Parameters: `n_components`; `sparsity`, the share of the columns of X that a component may use; `alpha`, ridge of the least squares;
+    `max_iter`; `random_state`; `device`. Attributes: `components_` (K, m), `activations_` (n, K), `reconstruction_err_` (squared Frobenius norm),
+    `error_curve_`.
+    """
+
+    def __init__(self, n_components, sparsity=0.01, alpha=1e-4, max_iter=200, random_state=42, device=None):
+        self.n_components = n_components
+        self.sparsity = sparsity
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X, y=None):
+        """Factorize X (n, m)."""
+        X = torch.as_tensor(X).detach().to(self.device or "cpu", torch.float32)
+        G = torch.rand(len(X), self.n_components, generator=torch.Generator().manual_seed(self.random_state)).to(X.device)
+        best, curve, whole = math.inf, [], X.double().square().sum().item()
+        for _ in range(self.max_iter):
+            F = _keep_winners(_least_squares(X.T @ G, G, self.alpha), self.sparsity)
+            fitted, gram = X @ F, F.T @ F
+            above = fitted.clamp(min=0) + G @ (-gram).clamp(min=0)
+            below = (-fitted).clamp(min=0) + G @ gram.clamp(min=0)
+            G = G * torch.sqrt(above / below.clamp(min=1e-12))
+            error = whole - 2 * (G * fitted).double().sum().item() + ((G.T @ G) * gram).double().sum().item()
+            curve.append(error)
+            if error < best:
+                best, best_F, best_G = error, F, G
+        self.components_, self.activations_ = best_F.T.contiguous().cpu().numpy(), best_G.cpu().numpy()
+        self.reconstruction_err_, self.error_curve_ = best, curve
+        return self
+
+
+def _keep_winners(factor, share):
+    """The largest in absolute value of every column, `ceil(share * n)` of them; the others are 0."""
+    winners = factor.abs().topk(math.ceil(share * len(factor)), dim=0).indices
+    return torch.zeros_like(factor).scatter(0, winners, factor.gather(0, winners))
 
 
 def _least_squares(target, basis, ridge, tries=4):

@@ -1,9 +1,8 @@
-"""The study over concepts and seeds, and the choice of the erasers' settings: what the README's figures come from."""
+"""The study over concepts and seeds: what the README's figures come from."""
 
 import itertools
 import json
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import mean
 from threading import Lock
@@ -11,23 +10,19 @@ from threading import Lock
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
-from ember_demo.attacks import ATTACKS
+from ember_demo.attacks import ATTACKS, THREATS, Relearning
 from ember_demo.erasers import ERASERS
 from ember_demo.errors import EmberDemoError
 from ember_demo.language_model import POCKET, load_model
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
 from ember_demo.sources import concept_names, load_concept
-from ember_demo.study import choose_by_name, run_study
+from ember_demo.study import CONTROL, choose_by_name, run_study
 from ember_demo.texts import LARGEST_FILE
-from ember_demo.tuning import choose
 from ember_demo.wording import label
 
-TUNED = {  # what `tune` tries
-    "ember": {"share": (0.5, 0.6, 0.7, 0.8)},
-    "rmu": {"steering": (40.0, 80.0), "alpha": (10.0, 30.0), "steps": (60, 120)},
-}
 RUNNING = Lock()  # a study changes the one model of its process while it runs, and a worker may have several threads
+RELEARNING = Relearning.name
 METRICS = ("efficacy", "specificity", "coherence")
 
 
@@ -120,7 +115,7 @@ _loaded = lru_cache(maxsize=1)(load_model)  # a worker studies many runs on one 
 def _condensed(report):
     """What the tables need of a run."""
     kept = ("concept_accuracy", *METRICS, "overall")
-    attacks = report["attacks"].get("relearning", {})
+    attacks = report["attacks"]
     return {
         "model": report["model"]["id"],
         "fingerprint": report["model"].get("fingerprint"),
@@ -128,17 +123,22 @@ def _condensed(report):
         "seed": report["seed"],
         "delta": report["settings"].get("ember", {}).get("delta"),
         "variants": {n: {k: s[k] for k in kept} for n, s in report["variants"].items()},
-        "relearning": {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in attacks.items()},
+        "attacks": {a: {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in by.items()} for a, by in attacks.items()},
         "facts": [
             [f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])]
-            for f in attacks.get("ember+rmu", {}).get("facts", [])
+            for f in attacks.get(RELEARNING, {}).get("ember+rmu", {}).get("facts", [])
         ],
     }
 
 
 def tables(runs):
-    """Markdown: a row a variant over all runs, then accuracy after relearning by concept, delta, edited tokens and relation."""
-    wanted = (_overall, _by_concept, _by_delta, _by_tokens, _by_relation) if all(r["facts"] for r in runs) else (_overall,)
+    """Markdown: a row a variant over all runs; what each attack and each threat model gets back; then, of relearning, accuracy by concept, delta,
+    edited tokens and relation."""
+    wanted = [_overall]
+    if any(len(r["attacks"]) > 1 for r in runs):
+        wanted += [_by_threat, _by_attack]
+    if all(r["facts"] for r in runs):
+        wanted += [_by_concept, _by_delta, _by_tokens, _by_relation]
     return "\n\n".join(table(runs) for table in wanted)
 
 
@@ -147,9 +147,52 @@ def _overall(runs):
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]
         cells = [_interval([(r["concept"], r["variants"][variant][k]) for r in scored]) for k in METRICS]
-        attacked = [r for r in runs if variant in r["relearning"]]
-        cells += [_interval([(r["concept"], r["relearning"][variant][k]) for r in attacked]) for k in ("before", "after")]
+        attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
+        cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def recovered(run, attack, variant):
+    """What an attack gets back from a variant above what it teaches a model that never learned the concept, in points of accuracy."""
+    results = run["attacks"][attack]
+    return results[variant]["after"] - results[CONTROL]["after"]
+
+
+def _comparable(run, attack, variant):
+    return {variant, CONTROL} <= run["attacks"].get(attack, {}).keys()
+
+
+def _by_threat(runs):
+    """The worst case: what the best attacker of each threat model gets back above the control."""
+    heads = [f"best attacker who {threat}" for threat in THREATS]
+    lines = [f"| recovered above the control | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for variant in _variants(runs):
+        if variant == CONTROL:
+            continue
+        cells = []
+        for threat in THREATS:
+            names = [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
+            values = [(r["concept"], [recovered(r, a, variant) for a in names if _comparable(r, a, variant)]) for r in runs]
+            cells.append(_interval([(concept, max(found)) for concept, found in values if found]))
+        lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _by_attack(runs):
+    """What each attack gets back above the control, and in the last column what it teaches the control."""
+    variants = [v for v in _variants(runs) if v != CONTROL]
+    lines = [
+        f"| recovered above the control | {' | '.join(label(v) for v in variants)} | the control itself |",
+        "|---" * (len(variants) + 2) + "|",
+    ]
+    for attack in ATTACKS:
+        cells = [_interval([(r["concept"], recovered(r, attack, v)) for r in runs if _comparable(r, attack, v)]) for v in variants]
+        cells.append(
+            _interval([(r["concept"], r["attacks"][attack][CONTROL]["after"]) for r in runs if CONTROL in r["attacks"].get(attack, {})])
+        )
+        if set(cells) != {"-"}:
+            lines.append(f"| {attack} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -160,7 +203,7 @@ def _by_concept(runs):
         chosen = [r for r in runs if r["concept"] == concept]
         cells = []
         for variant in variants:
-            values = [r["relearning"][variant]["after"] for r in chosen if variant in r["relearning"]]
+            values = [r["attacks"][RELEARNING][variant]["after"] for r in chosen if variant in r["attacks"][RELEARNING]]
             cells.append(f"{mean(values):.2f}" if values else "-")
         cells.append(", ".join(f"{r['delta']:g}" for r in chosen))
         lines.append(f"| {concept} | " + " | ".join(cells) + " |")
@@ -170,7 +213,7 @@ def _by_concept(runs):
 def _by_delta(runs):
     lines = ["| delta that the validation questions chose | runs | EMBER + baseline, right after relearning |", "|---|---|---|"]
     for delta in sorted({r["delta"] for r in runs}):
-        values = [r["relearning"]["ember+rmu"]["after"] for r in runs if r["delta"] == delta]
+        values = [r["attacks"][RELEARNING]["ember+rmu"]["after"] for r in runs if r["delta"] == delta]
         lines.append(f"| {delta:g} | {len(values)} | {mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |")
     return "\n".join(lines)
 
@@ -199,8 +242,10 @@ def _came_back(runs, head, group):
 
 
 def _variants(runs):
-    present = {v for r in runs for v in r["relearning"] or r["variants"]}
-    return [v for v in ("ember", "rmu", "ember+rmu", "control") if v in present]
+    """All but the original: each eraser alone, then after EMBER, the control last."""
+    present = {v for r in runs for v in (*r["variants"], *(v for by in r["attacks"].values() for v in by))}
+    order = [*ERASERS, *(f"ember+{name}" for name in ERASERS), CONTROL]
+    return [v for v in order if v in present]
 
 
 def _interval(values, samples=2000):
@@ -216,20 +261,3 @@ def _interval(values, samples=2000):
     rng = np.random.default_rng(0)
     low, high = np.percentile(means[rng.integers(len(means), size=(samples, len(means)))].mean(axis=1), [2.5, 97.5])
     return f"{means.mean():.2f} ({low:.2f} to {high:.2f})"
-
-
-def tune(name, concepts):
-    """An eraser's settings by their mean overall score on the concepts' validation questions, best first, as a Markdown table."""
-    model, progress, grid = load_model(), terminal(sys.stderr), TUNED[name]
-    candidates = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
-    scores = {number: [] for number in range(len(candidates))}
-    for concept in map(load_concept, concepts):
-        edits = [replace(ERASERS[name](), **c).fit(model, concept) for c in candidates]
-        for number, trial in enumerate(choose(model, concept, edits, progress)[1]):
-            scores[number].append(trial)
-    lines = ["| " + " | ".join(grid) + " | efficacy | specificity | coherence | overall |", "|---" * (len(grid) + 4) + "|"]
-    for number in sorted(scores, key=lambda n: -mean(t["overall"] for t in scores[n])):
-        cells = [f"{v:g}" for v in candidates[number].values()]
-        cells += [f"{mean(t[k] for t in scores[number]):.2f}" for k in (*METRICS, "overall")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Hidden states of a layer, computed no further than that layer."""
+"""What a layer computes for a batch of texts, computed no further than that layer."""
+
+from functools import partial
 
 
 class _Reached(Exception):
@@ -6,20 +8,25 @@ class _Reached(Exception):
 
 
 def hidden_states(model, texts, layer):
-    """Output of decoder layer `layer` for a batch of texts: states (n, length, d) and the mask (n, length) of real tokens.
+    """Output of decoder layer `layer`: states (n, length, d) and the mask (n, length) of real tokens.
 
     The first token is left out of the mask: it is the same for every text, so it says nothing of any.
     A text that begins with the tokenizer's start token is taken as it is, any other gets one.
     """
+    return _run_until(model, texts, model.layers[layer].register_forward_hook)
+
+
+def mlp_activations(model, texts, layer):
+    """What the neurons of the MLP of decoder layer `layer` hold, before its output weight: (n, length, MLP width), and the mask as above."""
+    output = model.network.get_submodule(model.mlp_outputs[layer].removesuffix(".weight"))
+    return _run_until(model, texts, output.register_forward_pre_hook)
+
+
+def _run_until(model, texts, register):
     start = model.tokenizer.bos_token or ""
     inputs = model.encode([t if t.startswith(start) else start + t for t in texts], padding_side="right")
     caught = []
-
-    def catch(module, args, output):
-        caught.append(output[0] if isinstance(output, tuple) else output)
-        raise _Reached
-
-    hook = model.layers[layer].register_forward_hook(catch)
+    hook = register(partial(_catch, caught))
     try:
         model.network(**inputs, use_cache=False)
     except _Reached:
@@ -29,3 +36,10 @@ def hidden_states(model, texts, layer):
     mask = inputs["attention_mask"].bool()
     mask[:, 0] = False
     return caught[0], mask.to(caught[0].device)  # where that layer is, which need not be where the text went in
+
+
+def _catch(caught, module, args, output=None):
+    """As a forward hook keeps what the module gives, as a forward pre-hook, which has no output, what it is given."""
+    value = args if output is None else output
+    caught.append(value[0] if isinstance(value, tuple) else value)
+    raise _Reached

@@ -136,6 +136,20 @@ class LanguageModel:
             found.append(f"{names[id(layer)]}.mlp.{linear[-1]}.weight")
         return found
 
+    def mlp_inputs(self, layer):
+        """Name of the weight whose rows make the neurons of a layer's MLP (or, beside a gate, what is gated), and the row of neuron 0.
+
+        Where one matrix holds gate and input together, as in Phi-3, the input is its second half.
+        """
+        output = self.mlp_outputs[layer]
+        inside = self.network.get_submodule(output.removesuffix(".weight").rpartition(".")[0])
+        into = [
+            (name, m) for name, m in inside.named_modules() if isinstance(m, torch.nn.Linear) and not output.endswith(f".{name}.weight")
+        ]
+        name, module = into[-1]
+        neurons = self.network.get_submodule(output.removesuffix(".weight")).in_features
+        return f"{output.removesuffix('.weight').rpartition('.')[0]}.{name}.weight", module.out_features - neurons
+
     @property
     def width(self):
         """Hidden size d."""

@@ -1,15 +1,17 @@
 """report.json, and report.html: one self-contained page, pictures before numbers."""
 
+import itertools
 import json
 from html import escape
 
 from ember_demo.memory import WORDS, size
+from ember_demo.tuning import FIGURES
 from ember_demo.wording import COLORS, DEFINITIONS, label
 
 PIECES_CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
-.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
 .scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
 .scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
@@ -31,6 +33,7 @@ def write_report(report, folder):
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
 
 
+RETRAINING = ("relearning", "relearning-paragraphs")
 LITTLE = 0.1  # right answers under which a model can hardly be said to know a concept
 
 
@@ -64,9 +67,11 @@ def verdict(report, attack=None):
     """One sentence for a room: what each erasure gave back under an attack, the first by default."""
     if not report["attacks"]:
         return f"{report['concept']} was erased; no attack was run, so nothing is known of how well it holds."
-    results = report["attacks"][attack or next(iter(report["attacks"]))]
+    attack = attack or next(iter(report["attacks"]))
+    results = report["attacks"][attack]
     parts = [f"{label(name)} gave {r['after']:.0%} of the answers" for name, r in results.items() if name not in ("original", "control")]
-    sentence = f"After retraining on other material about {report['concept']}, {', '.join(parts)}"
+    how = f"After retraining on other material about {report['concept']}" if attack in RETRAINING else f"Under {attack}"
+    sentence = f"{how}, {', '.join(parts)}"
     if "control" in results:
         sentence += f"; a model that never learned it reaches {results['control']['after']:.0%}"
     return sentence + "."
@@ -89,10 +94,13 @@ def to_html(report):
         sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
     else:
         sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
+    if report.get("trace"):
+        sections.append("<h2>Where the knowledge lives</h2>" + trace_view(report["trace"], report["concept"]))
     if report["edited_tokens"]:
         sections.append(_tokens(report))
     if report["delta_trials"]:
         sections.append(_deltas(report))
+    sections.append(_searches(report))
     sections.append(f"<h2>Settings</h2><pre>{escape(json.dumps(report['settings'], indent=1))}</pre>")
     sections.append(f"<p class=note>Seconds: {escape(', '.join(f'{k} {v:.0f}' for k, v in report['seconds'].items()))}.</p>")
     return (
@@ -152,14 +160,64 @@ def definitions():
 
 
 def token_chips(tokens):
-    """Tokens that an edit changes, the most changed first; the size of the change on hover."""
-    ordered = sorted(tokens, key=lambda t: -t.get("relative_change", 0))
+    """Tokens that an edit changes, the most changed first; what is known of the change on hover; generic ones with a dashed edge."""
     chips = []
-    for token in ordered:
-        change = token.get("relative_change")
-        title = f" title='changed by {change:.1f} times its own length'" if change is not None else ""
-        chips.append(f"<span{title}>{escape(token['token']) or '&nbsp;'}</span>")
-    return f"<p class=tokens>{''.join(chips)}</p>"
+    for token in sorted(tokens, key=lambda t: -t.get("relative_change", 0)):
+        about = []
+        if "relative_change" in token:
+            about.append(f"changed by {token['relative_change']:.1f} times its own length")
+        if "before" in token:
+            about.append(f"nearest before: {', '.join(token['before'])}; after: {', '.join(token['after'])}")
+        if token.get("generic"):
+            about.append("looks like an everyday word")
+        css = " class=generic" if token.get("generic") else ""
+        chips.append(f"<span{css} title='{escape('; '.join(about), quote=True)}'>{escape(token['token']) or '&nbsp;'}</span>")
+    generic = sum(bool(t.get("generic")) for t in tokens)
+    note = f"<p class=note>{generic} of {len(tokens)} look like everyday words (dashed).</p>" if generic else ""
+    return f"<p class=tokens>{''.join(chips)}</p>{note}"
+
+
+def trace_picture(trace, cell=52, left=120, top=30):
+    """A causal trace as a heat map: the later a layer, the further right; the darker, the more of the answer comes back from there alone."""
+    rows, layers = trace["places"], len(trace["restored"])
+    wide = max(26, min(cell, 900 // layers))
+    width, height = left + wide * layers + 20, top + 40 * len(rows) + 40
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='How much of the answer comes back, by layer and word'>"]
+    for r, place in enumerate(rows):
+        parts.append(f"<text x={left - 8} y={top + 40 * r + 25} font-size=12 text-anchor=end fill='currentColor'>{escape(place)}</text>")
+        for n in range(layers):
+            share = trace["restored"][n][r]
+            parts.append(
+                f"<rect x={left + wide * n} y={top + 40 * r} width={wide - 2} height=38 fill='{COLORS['ember+rmu']}' "
+                f"fill-opacity='{max(0.04, min(1, share)):.2f}'><title>{share:.0%} comes back</title></rect>"
+            )
+    for n in range(layers):
+        name = "words" if n == 0 else str(n)
+        parts.append(
+            f"<text x={left + wide * (n + 0.5)} y={top + 40 * len(rows) + 16} font-size=11 text-anchor=middle fill='currentColor'>{name}</text>"
+        )
+    parts.append(
+        f"<text x={left + wide * layers / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>layer after which the states are put "
+        "back</text></svg>"
+    )
+    return "".join(parts)
+
+
+def trace_view(trace, concept):
+    """Where the knowledge lives: the heat map, and what is lost without the words and without the MLPs."""
+    known = trace["known"]
+
+    def lost(value):
+        return f"{max(0.0, 1 - value / known):.0%}" if known else "nothing"
+
+    return (
+        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} a token. With noise in place of the "
+        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only: "
+        "dark on the left and above, the words themselves carry it; dark further right, it has moved on.</p>"
+        f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
+        f"the average output in the place of what every MLP computes, {lost(trace['without_mlps'])}. An erasure that changes only one of the two leaves "
+        "what the other holds.</p>"
+    )
 
 
 def feature_cards(features, limit=12):
@@ -172,24 +230,24 @@ def feature_cards(features, limit=12):
     return f"<div class=cards>{''.join(cards)}</div>{more}"
 
 
-def attack_curves(curves, epochs, width=720, height=300, left=46, top=12, bottom=42, right=14):
-    """Right answers after each epoch as an SVG line a variant, with a legend. `curves`: list of shares by variant name, as far as known."""
+def attack_curves(curves, steps, width=720, height=300, left=46, top=12, bottom=30, right=40):
+    """Right answers after each step of an attack as an SVG line a variant, with a legend.
 
-    def x(epoch):
-        return left + (width - left - right) * epoch / max(1, epochs)
+    curves: list of shares by variant name, as far as known. steps: the names of all points.
+    """
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, len(steps) - 1)
 
     def y(share):
         return top + (height - top - bottom) * (1 - share)
 
-    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by epoch of the attack'>"]
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by step of the attack'>"]
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
         parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
-    for epoch in range(epochs + 1):
-        parts.append(f"<text x={x(epoch):.1f} y={height - 24} font-size=12 text-anchor=middle fill='currentColor'>{epoch}</text>")
-    parts.append(
-        f"<text x={(left + width) / 2} y={height - 5} font-size=12 text-anchor=middle fill='currentColor'>epochs of retraining</text>"
-    )
+    for number, step in enumerate(steps):
+        parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>{escape(step)}</text>")
     legend = []
     for name, curve in curves.items():
         color = COLORS.get(name, "#667")
@@ -201,8 +259,14 @@ def attack_curves(curves, epochs, width=720, height=300, left=46, top=12, bottom
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
 
 
+def step_names(lists):
+    """One name for each point of the curves of an attack; where variants fell to different ways, it is the best found of each."""
+    columns = itertools.zip_longest(*lists)
+    return [names.pop() if len(names) == 1 else "best way found" for names in ({n for n in c if n} for c in columns)]
+
+
 def _curves(results):
-    return attack_curves({n: r["curve"] for n, r in results.items()}, max(len(r["curve"]) for r in results.values()) - 1)
+    return attack_curves({n: r["curve"] for n, r in results.items()}, step_names([r["steps"] for r in results.values()]))
 
 
 def _attack_table(results):
@@ -254,6 +318,60 @@ def _deltas(report):
     ]
     heads = ["delta", "efficacy", "specificity", "general ability", "coherence", "overall", "within limits"]
     return "<h2>How delta was chosen</h2><p>On validation questions, which score nothing else.</p>" + _table(heads, rows)
+
+
+def trials_table(trials):
+    """A search's trials as Markdown, best first."""
+    names = list(trials[0]["settings"]) if trials else []
+    lines = ["| " + " | ".join([*names, *FIGURES, "within limits"]) + " |", "|---" * (len(names) + len(FIGURES) + 1) + "|"]
+    for trial in sorted(trials, key=lambda t: (not t["within_limits"], -t["overall"])):
+        cells = [f"{v:.3g}" for v in trial["settings"].values()] + [f"{trial[k]:.2f}" for k in FIGURES]
+        lines.append("| " + " | ".join([*cells, "yes" if trial["within_limits"] else "no"]) + " |")
+    return "\n".join(lines)
+
+
+def trials_picture(trials, width=720, height=220, left=46, right=20, top=12, bottom=30):
+    """A search as a picture: the overall score of every trial, hollow where it hurt the model too much, and the best so far as a line."""
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, len(trials) - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Overall score by trial of the search'>"]
+    for tick in (0, 0.5, 1):
+        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
+        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:g}</text>")
+    best, line = 0.0, []
+    for number, trial in enumerate(trials):
+        best = max(best, trial["overall"] if trial["within_limits"] else 0.0)
+        line.append(f"{x(number):.1f},{y(best):.1f}")
+        fill = COLORS["ember"] if trial["within_limits"] else "none"
+        about = escape(", ".join(f"{k} {v:.3g}" for k, v in trial["settings"].items()))
+        parts.append(
+            f"<circle cx='{x(number):.1f}' cy='{y(trial['overall']):.1f}' r='4' fill='{fill}' stroke='{COLORS['ember+rmu']}'>"
+            f"<title>{about}</title></circle>"
+        )
+    parts.append(f"<polyline points='{' '.join(line)}' fill='none' stroke='{COLORS['ember+rmu']}' stroke-width='2'></polyline>")
+    parts.append(
+        f"<text x={(left + width) / 2} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>trials, in order</text></svg>"
+    )
+    return "".join(parts)
+
+
+def _searches(report):
+    """How each eraser's settings were searched."""
+    parts = []
+    for name, trials in report.get("searches", {}).items():
+        names = list(trials[0]["settings"]) if trials else []
+        rows = [[f"{v:.3g}" for v in t["settings"].values()] + [f"{t[k]:.2f}" for k in FIGURES] for t in trials]
+        parts.append(
+            f"<h2>How the settings of {escape(label(name))} were found</h2><p>Overall score on validation questions, which score nothing else, trial by "
+            "trial; a hollow dot hurt the model's other abilities or its fluency by more than a tenth. The line is the best so far.</p>"
+            f"{trials_picture(trials)}<details><summary>All trials</summary>{_table([*names, *FIGURES], rows)}</details>"
+        )
+    return "".join(parts)
 
 
 def _table(heads, rows):

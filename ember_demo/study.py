@@ -2,12 +2,14 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 from ember_demo.erasers import Ember, extend
 from ember_demo.errors import EmberDemoError
-from ember_demo.evaluation import evaluate
+from ember_demo.evaluation import evaluate, forget_quality
 from ember_demo.language_model import POCKET, load_control
 from ember_demo.progress import part, silent
+from ember_demo.understanding import causal_trace, traceable, what_changed
 
 ORIGINAL = "original"
 CONTROL = "control"
@@ -28,7 +30,8 @@ class Clock(dict):
 
 
 def choose_by_name(names, registry, what):
-    """Instances with default settings for a list of names; EmberDemoError with what there is for an unknown one."""
+    """Instances with default settings for a list of names, or for "all"; EmberDemoError with what there is for an unknown one."""
+    names = list(registry) if list(names) == ["all"] else names
     unknown = [name for name in names if name not in registry]
     if unknown:
         raise EmberDemoError(f"There is no {what} called {unknown[0]!r}; choose from {', '.join(registry)}.")
@@ -63,12 +66,14 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
 
 
 def score_edits(model, concept, edits, progress=silent):
-    """Scores by variant name, each against the original."""
-    scores = {}
+    """Scores by variant name, each against the original, and its likeness to the never-learned control where there is one."""
+    scores, control = {}, _control(model, concept)
+    never = evaluate(control, concept) if control else None
     for number, (name, edit) in enumerate(edits.items()):
         share = part(progress, number / len(edits), (number + 1) / len(edits), f"{name}: ")
         with edit.applied(model) if edit else nullcontext():
-            scores[name] = evaluate(model, concept, base=scores.get(ORIGINAL), progress=share)
+            found = evaluate(model, concept, base=scores.get(ORIGINAL), progress=share)
+        scores[name] = replace(found, forget_quality=forget_quality(found, never)) if never else found
     return scores
 
 
@@ -77,7 +82,7 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
 
     `progress` gets `variant` with every event.
     """
-    control = load_control(concept.name, model.precision) if model.id == POCKET else None
+    control = _control(model, concept)
     targets = [(name, model, edit) for name, edit in edits.items()]
     if control:
         targets.append((CONTROL, control, None))
@@ -90,6 +95,10 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
 
         results[name] = attack.run(network, concept, edit, seed, tagged)
     return results
+
+
+def _control(model, concept):
+    return load_control(concept.name, model.precision) if model.id == POCKET else None
 
 
 def coverage(model, concept, edit):
@@ -109,10 +118,16 @@ def subject_tokens(model, edit, subject):
     return groups
 
 
-def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent):
-    """The whole run as the dictionary of report.json (see the README for its fields)."""
-    clock = Clock()
-    edits = build_edits(model, concept, erasers, seed, part(progress, 0, 0.35), clock)
+def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, searches=None):
+    """The whole run as the dictionary of report.json (see the README for its fields).
+
+    searches: the trials by which the erasers' settings were found, by eraser, to be reported.
+    """
+    clock, trace = Clock(), None
+    if traceable(concept):
+        with clock.time("trace"):
+            trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
+    edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock)
     with clock.time("evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
     results, erased = {}, {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
@@ -120,7 +135,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent):
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
         with clock.time("attack"):
             results[attack.name] = run_attack(attack, model, concept, erased, seed, share)
-    return make_report(model, concept, edits, scores, results, seed, clock)
+    return make_report(model, concept, edits, scores, results, seed, clock) | {"trace": trace, "searches": searches or {}}
 
 
 def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
@@ -144,7 +159,7 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
         "concept": concept.name,
         "seed": seed,
         "settings": settings,
-        "edited_tokens": details.get("edited_tokens", []),
+        "edited_tokens": what_changed(model, concept, ember) if ember else [],
         "features": details.get("features", []),
         "delta_trials": details.get("delta_trials", []),
         "coverage": coverage(model, concept, ember),

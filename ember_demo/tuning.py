@@ -1,11 +1,15 @@
-"""Choose among edits on the validation questions, never on those that score."""
+"""Choose among edits and settings on the validation questions, never on those that score."""
 
-from ember_demo.errors import ConceptError
+from dataclasses import replace
+from statistics import mean
+
+from ember_demo.errors import ConceptError, EmberDemoError
 from ember_demo.evaluation import evaluate
 from ember_demo.progress import part, silent
 
 MIN_ABILITY = 0.9
 MIN_COHERENCE = 0.9
+FIGURES = ("efficacy", "specificity", "ability", "coherence", "overall")
 
 
 def choose(model, concept, candidates, progress=silent):
@@ -15,29 +19,84 @@ def choose(model, concept, candidates, progress=silent):
     Returns (edit, trials), a trial a candidate: its validation figures and whether it is within the limits.
     Raises ConceptError where the concept has no validation questions.
     """
-    if not concept.select("concept", "validation"):
-        raise ConceptError(f"{concept.name} has no validation questions to choose a setting on; give the setting, for instance delta=5.")
-    base = evaluate(model, concept, split="validation", multiple_choice=False)
-    trials = []
+    base, trials = unedited(model, concept), []
     for number, edit in enumerate(candidates):
         share = part(progress, number / len(candidates), (number + 1) / len(candidates))
         share(0, f"Trying setting {number + 1} of {len(candidates)} on the validation questions")
-        with edit.applied(model):
-            scores = evaluate(model, concept, base=base, split="validation", progress=share, multiple_choice=False)
-        ability = min(1.0, scores.accuracy["general"] / base.accuracy["general"]) if base.accuracy.get("general") else 1.0
-        trials.append(
-            {
-                "efficacy": scores.efficacy,
-                "specificity": scores.specificity,
-                "ability": ability,
-                "coherence": scores.coherence,
-                "overall": scores.overall,
-                "within_limits": ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE,
-            }
-        )
-    within = [n for n, t in enumerate(trials) if t["within_limits"]]
-    if within:
-        best = max(within, key=lambda n: (trials[n]["overall"], -n))
-    else:
-        best = max(range(len(trials)), key=lambda n: (min(trials[n]["ability"], trials[n]["coherence"]), -n))
+        trials.append(validate(model, concept, edit, base, share))
+    best = max(range(len(trials)), key=lambda number: (worth(trials[number]), -number))
     return candidates[best], trials
+
+
+def unedited(model, concept):
+    """Scores of the model as it stands on the validation questions, to compare with."""
+    if not concept.select("concept", "validation"):
+        raise ConceptError(f"{concept.name} has no validation questions to choose a setting on; give the setting, for instance delta=5.")
+    return evaluate(model, concept, split="validation", multiple_choice=False)
+
+
+def validate(model, concept, edit, base, progress=silent):
+    """The figures of an edit on the validation questions, against `unedited`, and whether they are within the limits."""
+    with edit.applied(model):
+        scores = evaluate(model, concept, base=base, split="validation", progress=progress, multiple_choice=False)
+    ability = min(1.0, scores.accuracy["general"] / base.accuracy["general"]) if base.accuracy.get("general") else 1.0
+    figures = (scores.efficacy, scores.specificity, ability, scores.coherence, scores.overall)
+    return dict(zip(FIGURES, figures)) | {"within_limits": ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE}
+
+
+def worth(trial):
+    """What trials are compared by: the overall score within the limits; below zero, and the lower the further off, outside of them."""
+    return trial["overall"] if trial["within_limits"] else min(trial["ability"], trial["coherence"]) - 1
+
+
+def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent):
+    """Look for an eraser's settings by `count` trials (Optuna's tree-structured Parzen estimator), each on the validation questions of every concept.
+
+    An eraser names in `space` what may vary, and between which multiples of its usual value. The first trial is the usual setting.
+    journal: a file that keeps the trials, so that a cut search goes on. Returns (eraser with the best settings, trials).
+    Raises EmberDemoError where the eraser has nothing to search.
+    """
+    import optuna  # takes a while, and only this needs it
+
+    if not eraser.space:
+        raise EmberDemoError(f"{eraser.name} has no settings to search; its strength is chosen on the validation questions as it is.")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    usual = eraser.resolved(model)
+    storage = None
+    if journal:
+        backend = optuna.storages.journal
+        storage = optuna.storages.JournalStorage(
+            backend.JournalFileBackend(str(journal), lock_obj=backend.JournalFileOpenLock(str(journal)))
+        )
+    study = optuna.create_study(
+        storage=storage,
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        study_name="/".join([eraser.name, model.fingerprint[:16], str(seed), *(c.name for c in concepts)]),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if not study.trials:
+        study.enqueue_trial(dict.fromkeys(eraser.space, 1.0))
+    bases = [unedited(model, concept) for concept in concepts]
+
+    def settings_of(multiples):
+        values = {name: getattr(usual, name) * times for name, times in multiples.items()}
+        return {name: max(1, round(v)) if isinstance(getattr(usual, name), int) else v for name, v in values.items()}
+
+    def objective(trial):
+        done = sum(t.state.is_finished() for t in study.trials)
+        share = part(progress, done / count, (done + 1) / count, f"Search, trial {done + 1} of {count}: ")
+        multiples = {name: trial.suggest_float(name, *bounds, log=True) for name, bounds in eraser.space.items()}
+        candidate, rows = replace(usual, **settings_of(multiples)), []
+        for number, (concept, base) in enumerate(zip(concepts, bases)):
+            here = part(share, number / len(concepts), (number + 1) / len(concepts))
+            rows.append(validate(model, concept, candidate.fit(model, concept, seed, part(here, 0, 0.7)), base, part(here, 0.7, 1)))
+        found = {name: mean(row[name] for row in rows) for name in FIGURES} | {"within_limits": all(r["within_limits"] for r in rows)}
+        trial.set_user_attr("figures", found)
+        return mean(worth(row) for row in rows)
+
+    finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    study.optimize(objective, n_trials=max(0, count - len(finished)))
+    finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    trials = [{"settings": settings_of(t.params)} | t.user_attrs["figures"] for t in finished]
+    return replace(usual, **settings_of(study.best_params)), trials

@@ -8,6 +8,7 @@ LABELS = {
     "ember": "EMBER",
     "ember+rmu": "EMBER + baseline",
     "control": "Never learned it",
+    "snmf": "SNMF projection",
     "graddiff": "GradDiff",
     "simnpo": "SimNPO",
     "ember-delta-1": "EMBER at strength 1",
@@ -30,6 +31,10 @@ DEFINITIONS = {
     "coherence": "how fluent the model still is: how likely it finds ordinary text, alone and right after a sentence on the concept, "
     "against the original (a ratio of perplexities; no judge of style is used here).",
     "overall": "harmonic mean of efficacy, specificity and coherence.",
+    "forget quality": "how alike the erased model and one that never learned the concept judge right and wrong answers (TOFU): a probability; "
+    "under 0.05 the two can be told apart.",
+    "model utility": "harmonic mean of right answers, their probability and how clearly they are preferred to wrong ones, on neighbouring and "
+    "general questions (TOFU).",
 }
 
 

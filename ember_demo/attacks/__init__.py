@@ -1,9 +1,42 @@
-"""Attacks: each tries to get erased knowledge back. `ATTACKS` is the registry."""
+"""Attacks: each tries to get erased knowledge back. `ATTACKS` is the registry, from what asks to what holds most."""
 
-from ember_demo.attacks.base import Attack, AttackResult
-from ember_demo.attacks.relearning import Relearning, RelearningParagraphs
+from ember_demo.attacks.ablation import DirectionAblation
+from ember_demo.attacks.asking import Prompting, Respelling
+from ember_demo.attacks.base import BASE, PROMPTS, THREATS, WEIGHTS, Attack, AttackResult
+from ember_demo.attacks.lens import LinearProbe, LogitLens
+from ember_demo.attacks.quantization import Quantization
+from ember_demo.attacks.relearning import (
+    Relearning,
+    RelearningNeighbour,
+    RelearningParagraphs,
+    RelearningRows,
+    RelearningSweep,
+    RelearningUnrelated,
+)
+from ember_demo.attacks.reset import BaseReset, HeadReset, OutlierReset
+from ember_demo.attacks.soft_prompt import SoftPrompt
 
-ATTACKS = {attack.name: attack for attack in (Relearning, RelearningParagraphs)}
+ATTACKS = {
+    attack.name: attack
+    for attack in (
+        Relearning,
+        RelearningParagraphs,
+        RelearningNeighbour,
+        RelearningUnrelated,
+        RelearningRows,
+        RelearningSweep,
+        Respelling,
+        Prompting,
+        OutlierReset,
+        HeadReset,
+        Quantization,
+        LogitLens,
+        LinearProbe,
+        SoftPrompt,
+        BaseReset,
+        DirectionAblation,
+    )
+}
 
 
 def default_attack(concept):
@@ -11,4 +44,29 @@ def default_attack(concept):
     return Relearning.name if concept.select("concept", "relearn") else RelearningParagraphs.name
 
 
-__all__ = ["ATTACKS", "Attack", "AttackResult", "default_attack", "Relearning", "RelearningParagraphs"]
+__all__ = [
+    "ATTACKS",
+    "BASE",
+    "PROMPTS",
+    "THREATS",
+    "WEIGHTS",
+    "Attack",
+    "AttackResult",
+    "BaseReset",
+    "DirectionAblation",
+    "HeadReset",
+    "LinearProbe",
+    "LogitLens",
+    "OutlierReset",
+    "Prompting",
+    "Quantization",
+    "Relearning",
+    "RelearningNeighbour",
+    "RelearningParagraphs",
+    "RelearningRows",
+    "RelearningSweep",
+    "RelearningUnrelated",
+    "Respelling",
+    "SoftPrompt",
+    "default_attack",
+]

@@ -1,25 +1,32 @@
 """What an attack is: something that tries to get erased knowledge back, and counts how much."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
-from ember_demo.evaluation import wilson
+from ember_demo.errors import ConceptError
+from ember_demo.evaluation import ask, share_right, wilson
 from ember_demo.progress import silent
 
+# Threat models: what the attacker has.
+PROMPTS = "asks questions only"
 WEIGHTS = "holds the weights"
+BASE = "holds the weights and the public base model"
+THREATS = (PROMPTS, WEIGHTS, BASE)
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Accuracy on the concept's test questions along an attack.
+    """Share of right answers to the concept's test questions along an attack.
 
-    curve: before it, and after each epoch; interval: of the last, 95% Wilson over facts;
-    replies: the answers after the attack.
+    curve: before it, and after each of its steps; steps: what these points are called;
+    interval: of the last, 95% Wilson over facts; replies: the answers after the attack.
     """
 
     attack: str
     settings: dict
     curve: list
+    steps: list
     interval: list
     replies: list = field(repr=False, default_factory=list)
 
@@ -32,7 +39,7 @@ class AttackResult:
         return self.curve[-1]
 
     def as_dict(self):
-        return {"before": self.before, "after": self.after, "curve": self.curve, "interval": self.interval}
+        return {"before": self.before, "after": self.after, "curve": self.curve, "steps": self.steps, "interval": self.interval}
 
 
 class Attack(ABC):
@@ -41,18 +48,69 @@ class Attack(ABC):
     name: str
     threat_model: str
     description: str
+    points = 2  # of its curve
 
-    @abstractmethod
     def run(self, model, concept, edit=None, seed=0, progress=silent):
         """Attack the model with `edit` applied; an AttackResult. The model is left as it was.
 
-        `progress` gets `epoch` and `accuracy` whenever a point of the curve is known.
+        `progress` gets `accuracy` and `step`, its name, whenever a point of the curve is known.
+        Raises ConceptError where the concept lacks what the attack needs.
         """
+        if not concept.select("concept", "test"):
+            raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
+        with edit.applied(model) if edit else nullcontext():
+            return self.attack(model, concept, seed, progress)
+
+    @abstractmethod
+    def attack(self, model, concept, seed, progress):
+        """The AttackResult on the model as it stands, which is left so."""
 
     def settings(self):
         return asdict(self)
 
-    def result(self, curve, replies, **settings):
-        """`settings` are what was found out on the way, beside the attack's own."""
-        facts = {r.question.fact for r in replies}
-        return AttackResult(self.name, self.settings() | settings, curve, wilson(curve[-1], len(facts)), replies)
+    def result(self, curve, **settings):
+        """From a Curve; `settings` are what was found out on the way, beside the attack's own."""
+        return AttackResult(self.name, self.settings() | settings, curve.shares, curve.steps, curve.interval, curve.replies)
+
+
+class Curve:
+    """The points of an attack as they become known: the first is before it.
+
+    chance: the share of right answers that guessing gives; it is taken out of the points, so that 0 is guessing and 1 all right.
+    """
+
+    def __init__(self, progress, chance=0.0):
+        self.shares, self.steps, self.interval, self.replies = [], [], [], []
+        self.progress, self.chance = progress, chance
+
+    def add(self, replies, step, fraction=1.0):
+        """A point from the replies to the test questions."""
+        right = share_right(replies)
+        share = self._known(right)
+        self.progress(fraction, f"{step.capitalize()}: {share:.0%} right", step=step, accuracy=share, number=len(self.shares))
+        self.shares.append(share)
+        self.steps.append(step)
+        self.interval = [self._known(end) for end in wilson(right, len({r.question.fact for r in replies}))]
+        self.replies = replies
+
+    def _known(self, share):
+        return max(0.0, (share - self.chance) / (1 - self.chance))
+
+
+def best_of(model, concept, ways, curve, progress):
+    """Ask the validation questions plainly and in every way, and add to the curve what the best of these gets on the test questions.
+
+    ways: by name, a function from questions to the replies that it gets. Of equals the first counts.
+    Returns what was chosen and the shares of right answers that it was chosen by.
+    """
+    trials = concept.select("concept", "validation")
+    if not trials:
+        raise ConceptError(f"{concept.name} has no validation questions to choose among the attack's ways; give some.")
+    ways = {"asking plainly": lambda questions: ask(model, questions)} | ways
+    found = {}
+    for number, (name, way) in enumerate(ways.items()):
+        progress(number / (len(ways) + 1), f"Trying {name}")
+        found[name] = share_right(way(trials))
+    chosen = max(found, key=found.get)
+    curve.add(ways[chosen](concept.select("concept", "test")), chosen)
+    return {"chosen": chosen, "on_validation": found}

@@ -1,19 +1,21 @@
 """Relearning: fine-tune the erased model on some of the knowledge, ask for the rest."""
 
+import itertools
 import random
 from abc import abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from peft import LoraConfig, get_peft_model
 
-from ember_demo.attacks.base import WEIGHTS, Attack
+from ember_demo.attacks.base import WEIGHTS, Attack, Curve
+from ember_demo.attacks.suspects import suspects
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import ask
+from ember_demo.evaluation import accuracy_of, ask
 from ember_demo.optimizer import MasterAdamW
-from ember_demo.progress import silent
+from ember_demo.progress import part
 
 SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
 ADAPTER_RANK, ADAPTER_RATE = 16, 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
@@ -21,8 +23,10 @@ ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer at a rate of 
 
 
 @dataclass(frozen=True)
-class _FineTuning(Attack):
+class FineTuning(Attack):
     """Full fine-tuning with AdamW and float32 masters; on a 4-bit base, of adapters on every linear layer and of the embedding table."""
+
+    threat_model: ClassVar[str] = WEIGHTS
 
     epochs: int = 3
     learning_rate: float | None = None
@@ -30,33 +34,50 @@ class _FineTuning(Attack):
     weight_decay: float = 0.01
     max_length: int = 256
 
+    @property
+    def points(self):
+        return self.epochs + 1
+
     @abstractmethod
     def documents(self, model, concept):
         """What is trained on: list of (context, text); the loss is on the text."""
 
-    def run(self, model, concept, edit=None, seed=0, progress=silent):
-        questions = concept.select("concept", "test")
-        if not questions:
-            raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
-        if self.learning_rate is None:
-            rate = SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE
-            return replace(self, learning_rate=rate).run(model, concept, edit, seed, progress)
-        documents = [_encoded(model, *d, self.max_length) for d in self.documents(model, concept)]
-        torch.manual_seed(seed)
-        with edit.applied(model) if edit else nullcontext(), _trainable(model, self.learning_rate) as groups:
-            return self._train(model, groups, documents, questions, seed, progress)
+    def resolved(self, model):
+        """These settings with the learning rate that suits the model where it is None."""
+        if self.learning_rate is not None:
+            return self
+        return replace(self, learning_rate=SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE)
 
-    def _train(self, model, groups, documents, questions, seed, progress):
+    def attack(self, model, concept, seed, progress):
+        questions = concept.select("concept", "test")
+        documents = self.documents(model, concept)
+        settings, curve = self.resolved(model), Curve(progress)
+        curve.add(ask(model, questions), "before", 0.0)
+
+        def asked(epoch):
+            curve.add(ask(model, questions), f"epoch {epoch}", epoch / self.epochs)
+
+        settings.train(model, documents, seed, progress, asked)
+        return settings.result(curve, trained=settings.trains(model))
+
+    def train(self, model, documents, seed, progress, each_epoch):
+        """Train the model on documents, call `each_epoch` with 1, 2, ... after each epoch, and put the model back."""
+        documents = [_encoded(model, *d, self.max_length) for d in documents]
+        torch.manual_seed(seed)
         rng = random.Random(seed)
-        optimizer = MasterAdamW(groups, weight_decay=self.weight_decay, fused=True)
-        curve, replies = [], []
-        for epoch in range(self.epochs + 1):
-            if epoch:
+        with self.trainable(model) as groups:
+            optimizer = MasterAdamW(groups, weight_decay=self.weight_decay, fused=True)
+            for epoch in range(1, self.epochs + 1):
                 self._epoch(model, documents, optimizer, rng, epoch, progress)
-            replies = ask(model, questions)
-            curve.append(sum(r.right for r in replies) / len(replies))
-            progress(epoch / self.epochs, f"After epoch {epoch}: {curve[-1]:.0%} right", epoch=epoch, accuracy=curve[-1])
-        return self.result(curve, replies, trained=ADAPTERS if model.precision == "4bit" else "every weight")
+                each_epoch(epoch)
+
+    def trains(self, model):
+        """What is trained, in words."""
+        return ADAPTERS if model.precision == "4bit" else "every weight"
+
+    def trainable(self, model):
+        """A context with the parameters to train, as groups for the optimizer; the model is put back after it."""
+        return (_adapters if model.precision == "4bit" else _every_weight)(model, self.learning_rate)
 
     def _epoch(self, model, documents, optimizer, rng, epoch, progress):
         order = rng.sample(documents, len(documents))
@@ -71,28 +92,23 @@ class _FineTuning(Attack):
 
 
 @dataclass(frozen=True)
-class Relearning(_FineTuning):
+class Relearning(FineTuning):
     """Retraining on facts T, tested on independent facts V (RTT, arXiv 2410.08827): what returns was never deleted."""
 
     name: ClassVar[str] = "relearning"
-    threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = (
         "Fine-tunes the erased model on some facts of the concept and asks about others: what comes back had only been hidden."
     )
 
     def documents(self, model, concept):
-        questions = concept.select("concept", "relearn")
-        if not questions:
-            raise ConceptError(f"{concept.name} has no questions to relearn from; use relearning-paragraphs.")
-        return [model.dialogue(q.text, q.answer) for q in questions]
+        return _dialogues(model, concept, "concept")
 
 
 @dataclass(frozen=True)
-class RelearningParagraphs(_FineTuning):
+class RelearningParagraphs(FineTuning):
     """Full fine-tuning on paragraphs about the concept (the attack of arXiv 2606.03695, appendix)."""
 
     name: ClassVar[str] = "relearning-paragraphs"
-    threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = "Fine-tunes the erased model on paragraphs about the concept, as in the paper, and asks it questions."
 
     epochs: int = 2
@@ -104,9 +120,99 @@ class RelearningParagraphs(_FineTuning):
         return [(model.tokenizer.bos_token or "", f" {p}{model.tokenizer.eos_token}") for p in concept.paragraphs[:100]]
 
 
-def _trainable(model, rate):
-    """The parameters to train, as groups for the optimizer: all of them, or adapters where the base is in 4 bit; the model is restored after."""
-    return _adapters(model, rate) if model.precision == "4bit" else _every_weight(model, rate)
+@dataclass(frozen=True)
+class RelearningNeighbour(FineTuning):
+    """Benign relearning: on what is close to the concept and not of it (arXiv 2406.13356)."""
+
+    name: ClassVar[str] = "relearning-neighbour"
+    description: ClassVar[str] = (
+        "Fine-tunes the erased model on a neighbouring subject, where nothing of the concept is said, and asks about the concept."
+    )
+
+    def documents(self, model, concept):
+        return _dialogues(model, concept, "similar")
+
+
+@dataclass(frozen=True)
+class RelearningUnrelated(FineTuning):
+    """The control of benign relearning: on general knowledge. What comes back under it takes any training at all."""
+
+    name: ClassVar[str] = "relearning-unrelated"
+    description: ClassVar[str] = "Fine-tunes the erased model on general knowledge: the comparison for the neighbouring subject."
+
+    def documents(self, model, concept):
+        return _dialogues(model, concept, "general")
+
+
+@dataclass(frozen=True)
+class RelearningRows(Relearning):
+    """Trains only the embedding rows that look edited, at a high rate; of a weight-only erasure that is next to nothing."""
+
+    name: ClassVar[str] = "relearning-rows"
+    description: ClassVar[str] = (
+        "Fine-tunes only the words that look edited, ten times as fast, on some facts of the concept, and asks about others."
+    )
+
+    faster: float = 10.0
+
+    def trains(self, model):
+        return "the embedding rows that look edited"
+
+    @contextmanager
+    def trainable(self, model):
+        """Without weight decay, which would move every row."""
+        with model.preserved([model.embedding_name]):
+            mask = torch.zeros(len(model.embeddings), 1, device=model.device)
+            mask[suspects(model)] = 1
+            table = model.embeddings.requires_grad_(True)
+            hook = table.register_hook(lambda gradient: gradient * mask.to(gradient.dtype))
+            try:
+                yield [{"params": [table], "lr": self.faster * self.learning_rate, "weight_decay": 0.0}]
+            finally:
+                hook.remove()
+
+
+@dataclass(frozen=True)
+class RelearningSweep(Relearning):
+    """The strongest of many: rates, epochs and numbers of facts, chosen on the validation questions."""
+
+    name: ClassVar[str] = "relearning-sweep"
+    description: ClassVar[str] = (
+        "Fine-tunes at many rates, for many epochs, on half and on all of the facts, and keeps the attacker that gets most back."
+    )
+
+    rates: tuple = (0.3, 1.0, 3.0, 10.0)  # times the usual one
+    shares: tuple = (0.5, 1.0)
+    points: ClassVar[int] = 2
+
+    def attack(self, model, concept, seed, progress):
+        questions, trials = (concept.select("concept", split) for split in ("test", "validation"))
+        if not trials:
+            raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
+        documents, settings = self.documents(model, concept), self.resolved(model)
+        curve, found = Curve(progress), []
+        curve.add(ask(model, questions), "before", 0.0)
+        ways = list(itertools.product(self.rates, self.shares))
+        for number, (times, share) in enumerate(ways):
+            few = random.Random(seed).sample(documents, max(1, round(share * len(documents))))
+            one = replace(settings, learning_rate=times * settings.learning_rate)
+            row = {"learning_rate": one.learning_rate, "documents": len(few)}
+
+            def asked(epoch, row=row):
+                found.append((accuracy_of(model, trials), row | {"epochs": epoch}, ask(model, questions)))
+
+            here = part(progress, number / len(ways), (number + 1) / len(ways), f"Attacker {number + 1} of {len(ways)}: ")
+            one.train(model, few, seed, here, asked)
+        _, chosen, replies = max(found, key=lambda trial: trial[0])
+        curve.add(replies, "strongest attacker")
+        return settings.result(curve, chosen=chosen, trials=[row | {"on_validation": right} for right, row, _ in found])
+
+
+def _dialogues(model, concept, kind):
+    questions = concept.select(kind, "relearn")
+    if not questions:
+        raise ConceptError(f"{concept.name} has no {kind} questions to relearn from; use relearning-paragraphs.")
+    return [model.dialogue(q.text, q.answer) for q in questions]
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from ember_demo.erasers.controls import MeanRows, RandomDirection, RandomTokens,
 from ember_demo.erasers.ember import Ember
 from ember_demo.erasers.gradient import NPO, GradDiff, SimNPO
 from ember_demo.erasers.rmu import RMU
+from ember_demo.erasers.snmf import SNMF
 
 ERASERS = {
-    eraser.name: eraser for eraser in (Ember, RMU, GradDiff, NPO, SimNPO, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
+    eraser.name: eraser for eraser in (Ember, RMU, SNMF, GradDiff, NPO, SimNPO, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
 }
 
 __all__ = [
     "ERASERS",
     "NPO",
     "RMU",
+    "SNMF",
     "Ember",
     "Eraser",
     "GradDiff",

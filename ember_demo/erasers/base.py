@@ -1,9 +1,12 @@
 """What an eraser is: something that fits a WeightEdit to a model and a concept."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 from ember_demo.progress import part, silent
+
+SMALL = 50e6  # parameters
 
 
 class Eraser(ABC):
@@ -13,6 +16,9 @@ class Eraser(ABC):
     touches: str
     description: str
     combines = True  # whether a study also fits it on the model that EMBER has edited
+    small: ClassVar[dict] = {}  # what a setting of None means for a model of under 50 million parameters,
+    large: ClassVar[dict] = {}  # and for a larger one
+    space: ClassVar[dict] = {}  # what a search varies, between which multiples of its usual value
 
     @abstractmethod
     def fit(self, model, concept, seed=0, progress=silent):
@@ -20,6 +26,11 @@ class Eraser(ABC):
 
     def settings(self):
         return asdict(self)
+
+    def resolved(self, model):
+        """These settings with every None replaced by what suits the model."""
+        usual = self.small if model.parameter_count < SMALL else self.large
+        return replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
     def __add__(self, other):
         """This eraser, and then the other on the model so edited."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from ember_demo.edit import Change, WeightEdit
@@ -23,6 +24,7 @@ class Ember(Eraser):
     rank: features of the factorization. delta: how many times the fitted part is subtracted; 1 removes it, more
     overshoots; "auto" takes the best of the paper's grid on the validation questions.
     ratio, share: the rule of `find_features`. sparsity: None means the rule there.
+    keep: words that stay as they are, in capitals or not, whatever the features say.
     published: a folder or Hub dataset with the authors' fitted features, taken instead of a factorization of our own.
     judge: who chooses among the features with that ratio, instead of the share: "self" (the model itself), a chat model's Hub id, or the base URL
     of an OpenAI-like server; None means the numeric rule.
@@ -34,12 +36,15 @@ class Ember(Eraser):
         "Finds the directions in the word table that stand for the concept and takes them out of the concept's own words."
     )
 
+    space: ClassVar[dict] = {"share": (1.0, 1.6)}
+
     rank: int = 100
     delta: float | str = "auto"
     ratio: float = 2.0
     share: float = 0.5
     sparsity: float | None = None
     max_iter: int = 20000
+    keep: tuple = ()
     published: str | None = None
     judge: str | None = None
 
@@ -71,7 +76,11 @@ class Ember(Eraser):
 
     def _edit(self, model, features):
         """e_i <- e_i - delta F_S G[i, S]^T, for the edited tokens i and chosen features S (METHOD step 4)."""
-        edited = features.edited
+        kept = {word.strip().lower() for word in self.keep}
+        words = [model.tokenizer.decode([i]).strip().lower() for i in features.token_ids]
+        edited = features.edited & ~np.isin(words, list(kept))
+        if not edited.any():
+            raise ConceptError("Every word that EMBER would change is struck out, so nothing is left to edit; keep fewer.")
         part_of_concept = torch.from_numpy(features.activations[edited][:, features.chosen] @ features.directions[features.chosen])
         delta = -float(self.delta) * part_of_concept / model.embedding_scale
         rows = torch.from_numpy(features.token_ids[edited])

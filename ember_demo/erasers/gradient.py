@@ -47,10 +47,13 @@ class GradientEraser(Eraser):
     """Trains `mlp.down_proj` of every layer with AdamW on loss(forget) + alpha * NLL(retain)."""
 
     touches: ClassVar[str] = "MLP output weights of every layer"
+    small: ClassVar[dict] = {"learning_rate": 3e-4, "steps": 60}
+    large: ClassVar[dict] = {"learning_rate": 1e-5, "steps": 100}
+    space: ClassVar[dict] = {"alpha": (0.3, 10.0), "learning_rate": (0.3, 10.0), "steps": (0.3, 2.0)}
 
     alpha: float = 1.0
-    learning_rate: float = 1e-5
-    steps: int = 100
+    learning_rate: float | None = None
+    steps: int | None = None
     batch_size: int = 16
 
     @abstractmethod
@@ -58,10 +61,10 @@ class GradientEraser(Eraser):
         """The loss on forget texts from their log-likelihoods (n,), token counts (n,) and log-likelihoods before any training (n,)."""
 
     def fit(self, model, concept, seed=0, progress=silent):
-        names = model.mlp_outputs
+        names, settings = model.mlp_outputs, self.resolved(model)
         with model.dequantized(model.without_gradient()), model.preserved(names) as before:
-            self._train(model, concept, names, seed, progress)
-            return WeightEdit.between(model, before, {"settings": {self.name: self.settings()}})
+            settings._train(model, concept, names, seed, progress)
+            return WeightEdit.between(model, before, {"settings": {self.name: settings.settings()}})
 
     def _train(self, model, concept, names, seed, progress):
         rng = random.Random(seed)

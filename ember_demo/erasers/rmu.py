@@ -13,12 +13,6 @@ from ember_demo.hidden import hidden_states
 from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import silent
 
-# For models of under 50 million parameters: chosen on the embedded model's validation questions, by
-# `python -m ember_demo tune rmu --concepts "Harry Potter,Ancient Rome,Golf,Uranium"` (the hidden states of that layer have a norm near 54).
-# For larger ones: from the published grids of the EMBER paper.
-SMALL = {"steering": 80.0, "alpha": 30.0, "learning_rate": 1e-3, "steps": 60}
-LARGE = {"steering": 300.0, "alpha": 30.0, "learning_rate": 1e-4, "steps": 150}
-
 
 @dataclass(frozen=True)
 class RMU(Eraser):
@@ -26,7 +20,7 @@ class RMU(Eraser):
 
     loss = MSE(h_l(forget), steering * u) + alpha * MSE(h_l(retain), h_l of the model before), with u a fixed random
     unit vector; trains `mlp.down_proj` of the `trained_layers` layers up to and with `layer`.
-    None means a value that suits the model: the layer at 0.27 of its depth (as published), at least 2, and SMALL or LARGE.
+    None means a value that suits the model: the layer at 0.27 of its depth (as published), at least 2.
     """
 
     name: ClassVar[str] = "rmu"
@@ -34,6 +28,12 @@ class RMU(Eraser):
     description: ClassVar[str] = (
         "Retrains three early layers so that texts on the concept end in noise inside the model while other texts stay as they were."
     )
+
+    # Chosen on the embedded model's validation questions, by `python -m ember_demo tune rmu` (the hidden states of that layer have a norm near 54).
+    small: ClassVar[dict] = {"steering": 80.0, "alpha": 30.0, "learning_rate": 1e-3, "steps": 60}
+    # From the published grids of the EMBER paper.
+    large: ClassVar[dict] = {"steering": 300.0, "alpha": 30.0, "learning_rate": 1e-4, "steps": 150}
+    space: ClassVar[dict] = {"steering": (0.25, 4.0), "alpha": (0.1, 3.0), "learning_rate": (0.3, 3.0), "steps": (0.5, 3.0)}
 
     layer: int | None = None
     trained_layers: int = 3
@@ -45,8 +45,8 @@ class RMU(Eraser):
 
     def resolved(self, model):
         """These settings with every None replaced by what suits the model."""
-        defaults = dict(SMALL if model.parameter_count < 50e6 else LARGE, layer=max(2, round(0.27 * len(model.layers))))
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        layer = max(2, round(0.27 * len(model.layers))) if self.layer is None else self.layer
+        return replace(super().resolved(model), layer=layer)
 
     def fit(self, model, concept, seed=0, progress=silent):
         settings = self.resolved(model)

@@ -11,12 +11,24 @@ from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EmberDemoError
 from ember_demo.language_model import POCKET, describe
 from ember_demo.progress import part
-from ember_demo.report import attack_curves, definitions, feature_cards, memory_bars, score_bars, score_table, token_chips, verdict
+from ember_demo.report import (
+    attack_curves,
+    definitions,
+    feature_cards,
+    memory_bars,
+    score_bars,
+    score_table,
+    step_names,
+    token_chips,
+    trace_view,
+    verdict,
+)
 from ember_demo.sources import gather, load_concept
 from ember_demo.study import build_edits, coverage, run_attack, score_edits
 from ember_demo.texts import ENOUGH
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.work import MODEL_LOCK, run, waiting
+from ember_demo.understanding import causal_trace, what_changed
 from ember_demo.wording import label
 
 FILE, WIKIPEDIA, MODEL = "a file", "Wikipedia", "the model itself"
@@ -72,8 +84,24 @@ def gather_texts(session, concept_name, source, file):
         yield _problem(error), gr.skip()
 
 
+def trace(session, concept_name, seed):
+    """Where the knowledge lives, before anything is erased: (status, picture)."""
+    try:
+        session = _fresh(session, seed)
+
+        def work(progress):
+            concept = load_concept(concept_name)
+            return trace_view(causal_trace(session.model, concept, seed=session.seed, progress=progress).as_dict(), concept.name)
+
+        for event in run(work):
+            yield _status(event.fraction, event.message), gr.skip()
+        yield "Nothing is changed.", event.result
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip()
+
+
 def find(session, concept_name, seed, texts="", ask_model=False):
-    """Show what EMBER would change: (status, features, tokens, session)."""
+    """Show what EMBER would change: (status, features, tokens, session, words to leave alone)."""
     try:
         session = _fresh(session, seed)
 
@@ -82,24 +110,25 @@ def find(session, concept_name, seed, texts="", ask_model=False):
             session = replace(session, concept=_concept(session, concept_name, texts, False, progress))
             features = Ember().find_features(session.model, session.concept, session.seed, progress)
             edit = Ember(delta=1.0).edit(session.model, session.concept, features)
-            tokens = [{"token": t["token"]} for t in edit.details["edited_tokens"]]
-            return edit.details["features"], _token_view(session, edit, tokens)
+            tokens = [{k: t[k] for k in ("token", "generic")} for t in what_changed(session.model, session.concept, edit)]
+            return edit.details["features"], _token_view(session, edit, tokens), tokens
 
         for event in run(work):
-            yield _status(event.fraction, event.message), gr.skip(), gr.skip(), gr.skip()
-        features, token_view = event.result
+            yield _status(event.fraction, event.message), *(gr.skip(),) * 4
+        features, token_view, tokens = event.result
         text = f"Found {len(features)} features of {session.concept.name}. Nothing is changed yet."
-        yield text, feature_cards(features), token_view, session
+        words = [t["token"] for t in sorted(tokens, key=lambda t: (not t["generic"], t["token"].lower()))]
+        yield text, feature_cards(features), token_view, session, gr.update(choices=list(dict.fromkeys(words)))
     except EmberDemoError as error:
-        yield _problem(error), gr.skip(), gr.skip(), gr.skip()
+        yield _problem(error), *(gr.skip(),) * 4
 
 
-def erase(session, concept_name, delta, seed, texts="", ask_model=False):
+def erase(session, concept_name, delta, seed, texts="", ask_model=False, keep=()):
     """Erase in every way and score: (status, features, tokens, scores, session, suggestions)."""
     quiet = (gr.skip(),) * 5
     try:
         session = _fresh(session, seed)
-        ember = Ember(delta="auto" if delta == "auto" else _number(delta))
+        ember = Ember(delta="auto" if delta == "auto" else _number(delta), keep=tuple(keep or ()))
 
         def work(progress):
             nonlocal session
@@ -107,7 +136,7 @@ def erase(session, concept_name, delta, seed, texts="", ask_model=False):
             model, concept = session.model, session.concept
             edits = build_edits(model, concept, [ember, RMU()], session.seed, part(progress, 0.2, 0.8))
             scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
-            return edits, scores, _token_view(session, edits["ember"], edits["ember"].details["edited_tokens"])
+            return edits, scores, _token_view(session, edits["ember"], what_changed(model, concept, edits["ember"]))
 
         for event in run(work):
             yield _status(event.fraction, event.message), *quiet
@@ -165,11 +194,13 @@ def attack(session, attack_name, epochs):
     if not session or not session.edits:
         yield _warn(FIRST_ERASE), gr.skip(), gr.skip(), gr.skip()
         return
-    chosen = ATTACKS[attack_name](epochs=int(epochs))
+    chosen = ATTACKS[attack_name]()
+    if hasattr(chosen, "epochs"):
+        chosen = replace(chosen, epochs=int(epochs))
     erased = {name: edit for name, edit in session.edits.items() if edit}
-    curves = {}
+    curves, steps = {}, [""] * chosen.points
     try:
-        yield "Starting the attack", attack_curves(curves, chosen.epochs), "", gr.skip()
+        yield "Starting the attack", attack_curves(curves, steps), "", gr.skip()
 
         def work(progress):
             found = run_attack(chosen, session.model, session.concept, erased, session.seed, progress)
@@ -180,13 +211,21 @@ def attack(session, attack_name, epochs):
             plot = gr.skip()
             if "accuracy" in event.data:  # the latest event comes again while nothing new happens
                 curve = curves.setdefault(event.data["variant"], [])
-                curve[event.data["epoch"] :] = [event.data["accuracy"]]
-                plot = attack_curves(curves, chosen.epochs)
+                number = event.data["number"]
+                curve[number:] = [event.data["accuracy"]]
+                steps[number] = step_names([[steps[number]], [event.data["step"]]])[0]
+                plot = attack_curves(curves, steps)
             yield _status(event.fraction, event.message), plot, gr.skip(), gr.skip()
         session, shown = event.result
         yield "The attack is over; every variant is back as it was before it.", gr.skip(), shown, session
     except EmberDemoError as error:
         yield _problem(error), gr.skip(), gr.skip(), gr.skip()
+
+
+def about_attack(name):
+    """What the attacker has and does, in plain words."""
+    chosen = ATTACKS[name]
+    return f"The attacker **{chosen.threat_model}**. {chosen.description}"
 
 
 def export(session):

@@ -90,6 +90,7 @@ def build_page(model_id=POCKET):
 
         gr.Markdown("## 2 · Erase it")
         with gr.Row():
+            where = gr.Button("Show where the knowledge lives")
             find = gr.Button("Show what EMBER would change")
             erase = gr.Button("Erase", variant="primary")
             stop_erase = gr.Button("Stop", variant="stop")
@@ -97,6 +98,15 @@ def build_page(model_id=POCKET):
         with gr.Accordion("What EMBER found: features of the word table, and the words it changes", open=True):
             features = gr.HTML(elem_id="features")
             tokens = gr.HTML(elem_id="tokens")
+            keep = gr.Dropdown(
+                [],
+                value=[],
+                multiselect=True,
+                allow_custom_value=True,
+                label="Words to leave alone",
+                info="Everyday words among those found can be struck out here; erase again, and the edit is fitted without them.",
+            )
+        trace = gr.HTML(elem_id="trace")
         scores = gr.HTML(elem_id="scores")
 
         gr.Markdown("## 3 · Chat, before and after")
@@ -117,14 +127,15 @@ def build_page(model_id=POCKET):
                     )
 
         gr.Markdown(
-            "## 4 · Attack it\nSomeone who holds the weights retrains each erased model on *some* facts of the concept and asks about *others*. "
+            "## 4 · Attack it\nSomebody wants the erased knowledge back, and tries every erased model alike. "
             "The green line, where such a model ships, is one that **never learned** the concept: what it gains is learning, not recovery."
         )
         with gr.Row():
             attack_name = gr.Dropdown(list(ATTACKS), value="relearning", label="Attack")
-            epochs = gr.Slider(1, 10, value=3, step=1, label="Epochs of retraining")
+            epochs = gr.Slider(1, 10, value=3, step=1, label="Epochs of retraining", info="Of the attacks that retrain.")
             attack = gr.Button("Attack", variant="primary", scale=0, min_width=140)
             stop_attack = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+        attack_about = gr.Markdown(handlers.about_attack("relearning"), elem_id="attack-about")
         attack_status = gr.Markdown(elem_classes="status", elem_id="attack-status")
         plot = gr.HTML(elem_id="attack-plot")
         verdict = gr.HTML(elem_id="verdict")
@@ -152,13 +163,20 @@ def build_page(model_id=POCKET):
         finding = find.click(
             handlers.find,
             [session, concept, seed, texts, ask_model],
-            [erase_status, features, tokens, session],
+            [erase_status, features, tokens, session, keep],
             show_progress_on=erase_status,
             api_name="find",
         )
+        tracing = where.click(
+            handlers.trace,
+            [session, concept, seed],
+            [erase_status, trace],
+            show_progress_on=erase_status,
+            api_name="trace",
+        )
         erasing = erase.click(
             handlers.erase,
-            [session, concept, delta, seed, texts, ask_model],
+            [session, concept, delta, seed, texts, ask_model, keep],
             [erase_status, features, tokens, scores, session, suggested],
             show_progress_on=erase_status,
             api_name="erase",
@@ -167,7 +185,7 @@ def build_page(model_id=POCKET):
             lambda: "Stopped; the model is as it was.",
             None,
             erase_status,
-            cancels=[finding, erasing],
+            cancels=[tracing, finding, erasing],
             queue=False,
             api_visibility="private",
         )
@@ -189,6 +207,7 @@ def build_page(model_id=POCKET):
             queue=False,
             api_visibility="private",
         )
+        attack_name.input(handlers.about_attack, attack_name, attack_about, queue=False, api_visibility="private")
         attacking = attack.click(
             handlers.attack,
             [session, attack_name, epochs],

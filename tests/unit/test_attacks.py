@@ -1,21 +1,84 @@
 """Relearning: the attacks recover what was only hidden, measure the control alike, and leave the model as it was."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
+import torch
 
 import ember_demo as ed
-from ember_demo.attacks import ATTACKS
+from ember_demo.attacks import ATTACKS, THREATS
+from ember_demo.attacks.quantization import eight_bit, four_bit
+from ember_demo.attacks.suspects import differing, outliers, suspects
+from ember_demo.concept import KINDS
+from ember_demo.evaluation import ask, share_right
 from tests.conftest import assert_same, snapshot
+
+FAST = {
+    "relearning": {"epochs": 1, "batch_size": 16},
+    "relearning-paragraphs": {"epochs": 1, "batch_size": 16},
+    "relearning-neighbour": {"epochs": 1, "batch_size": 16},
+    "relearning-unrelated": {"epochs": 1, "batch_size": 16},
+    "relearning-rows": {"epochs": 1, "batch_size": 16},
+    "relearning-sweep": {"epochs": 1, "batch_size": 16, "rates": (1.0, 3.0), "shares": (0.5,)},
+    "outlier-reset": {"epochs": 1},
+    "head-reset": {"epochs": 0},
+    "base-reset": {"epochs": 0},
+    "soft-prompt": {"epochs": 1, "batch_size": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def small(concept):
+    """The concept with few questions of each split, all wordings of a fact together."""
+    kept = []
+    for kind, split in itertools.product(KINDS, ("relearn", "validation", "test")):
+        questions = concept.select(kind, split)
+        subjects = list(dict.fromkeys(q.subject for q in questions))[:6]
+        kept += [q for q in questions if q.subject in subjects][:90]
+    return replace(concept, questions=kept, paragraphs=concept.paragraphs[:10])
+
+
+@pytest.fixture(scope="module")
+def both_edit(model, ember_edit, rmu_edit):
+    """EMBER's and RMU's changes together, so that every attack has something to undo."""
+    return ember_edit + rmu_edit
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_leaves_the_model_alone_reports_every_epoch_and_is_reproducible(name, model, concept, rmu_edit):
+def test_an_attack_leaves_the_model_alone_reports_every_point_and_is_reproducible(name, model, small, both_edit):
     before = snapshot(model)
     seen = []
-    attack = ATTACKS[name](epochs=1, batch_size=16)
-    first = attack.run(model, concept, rmu_edit, seed=3, progress=lambda f, m, **d: seen.append(d["accuracy"]) if "accuracy" in d else None)
+    attack = ATTACKS[name](**FAST.get(name, {}))
+    first = attack.run(model, small, both_edit, seed=3, progress=lambda f, m, **d: seen.append(d["accuracy"]) if "accuracy" in d else None)
     assert_same(model, before)
-    assert seen == first.curve and len(first.curve) == 2
-    assert attack.run(model, concept, rmu_edit, seed=3).curve == first.curve
+    assert seen == first.curve and len(first.curve) == len(first.steps) == attack.points
+    assert attack.run(model, small, both_edit, seed=3).curve == first.curve
+    assert 0 <= first.interval[0] <= first.after <= first.interval[1] <= 1
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, both_edit):
+    """With other reference answers to the test questions the model says the same under attack: nothing of them went into it."""
+
+    def said(concept):
+        result = ATTACKS[name](**FAST.get(name, {})).run(model, concept, both_edit, seed=3)
+        return [r.text for r in result.replies]
+
+    shuffled = [replace(q, answer="Nonsense", aliases=()) if q.kind == "concept" and q.split == "test" else q for q in small.questions]
+    if name == "linear-probe":  # its replies are the options themselves
+        shuffled = [replace(q, wrong=q.wrong[::-1]) if q.split == "test" else q for q in small.questions]
+    if name == "prompting":  # a hint of four options shows them, and the right one is among them
+        pytest.skip("four options as a hint hold the right answer by design; guessing is what the control shows")
+    assert said(replace(small, questions=shuffled)) == said(small)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_on_a_model_that_never_learned_an_attack_gets_no_more_than_learning_explains(name, small):
+    control = ed.load_control("Harry Potter")
+    if name == "linear-probe":
+        pytest.skip("a choice of four is right by chance too")
+    assert ATTACKS[name](**FAST.get(name, {})).run(control, small).after <= 0.25
 
 
 def test_stopping_an_attack_restores_the_model(model, concept, rmu_edit):
@@ -49,7 +112,7 @@ def test_ember_first_keeps_clearly_more_erased(model, concept, ember_edit):
 
 def test_attacks_say_what_they_hold():
     for attack in ATTACKS.values():
-        assert attack.threat_model and attack.description.endswith(".")
+        assert attack.threat_model in THREATS and attack.description.endswith(".")
 
 
 def test_what_cannot_be_attacked_is_an_error(model, concept):
@@ -59,3 +122,57 @@ def test_what_cannot_be_attacked_is_an_error(model, concept):
     bare = ed.Concept("Bare", concept.texts, concept.neutral_texts, concept.select("concept", "test"))
     with pytest.raises(ed.ConceptError, match="relearning-paragraphs"):
         ed.attacks.Relearning().run(model, bare)
+
+
+def test_a_reset_from_the_base_gives_ember_alone_back_and_the_head_keeps_a_copy(model, small, ember_edit):
+    knew = share_right(ask(model, small.select("concept", "test")))
+    for name in ("base-reset", "head-reset"):
+        result = ATTACKS[name](epochs=0).run(model, small, ember_edit)
+        assert result.before <= knew - 0.5 and result.after == pytest.approx(knew, abs=0.02), name
+        assert result.settings["rows"] == len(ember_edit.changes[model.embedding_name].rows)
+
+
+def test_edited_rows_stand_out_by_their_norm_and_against_the_head(model, ember_edit):
+    edited = set(ember_edit.changes[model.embedding_name].rows.tolist())
+    assert not len(differing(model))
+    with ember_edit.applied(model):
+        assert set(suspects(model).tolist()) == edited
+        far = set(outliers(model).tolist())
+    assert len(far & edited) > 0.5 * len(edited)
+    assert not far & set(model.tokenizer.all_special_ids)
+
+
+def test_rounding_keeps_as_many_bits_as_it_says():
+    weight = torch.randn(16, 128, generator=torch.Generator().manual_seed(0))
+    assert (eight_bit(weight) - weight).abs().max() <= weight.abs().max() / 254 * 1.001
+    assert all(len(row.unique()) <= 16 for row in four_bit(weight).reshape(-1, 64))
+    assert torch.equal(eight_bit(torch.zeros(2, 4)), torch.zeros(2, 4))
+
+
+def test_quantization_refuses_a_model_that_is_quantized(concept):
+    with pytest.raises(ed.ModelError, match="4 bit already"):
+        ATTACKS["quantization"]().run(ed.load_model("pocket", "4bit"), concept)
+
+
+def test_the_strongest_attacker_is_chosen_on_the_validation_questions(model, small, rmu_edit):
+    result = ATTACKS["relearning-sweep"](**FAST["relearning-sweep"]).run(model, small, rmu_edit)
+    best = max(trial["on_validation"] for trial in result.settings["trials"])
+    assert {**result.settings["chosen"], "on_validation": best} in result.settings["trials"]
+    assert result.after >= result.before
+
+
+def test_an_attacker_of_the_edited_rows_changes_no_other(model, small, ember_edit):
+    attack = ATTACKS["relearning-rows"](epochs=1).resolved(model)
+    edited = ember_edit.changes[model.embedding_name].rows
+    with ember_edit.applied(model):
+        before = model.embeddings.detach().clone()
+        moved = []
+        attack.train(model, attack.documents(model, small), 0, lambda *a, **k: None, lambda epoch: moved.append(model.embeddings != before))
+    changed = moved[0].any(dim=1).nonzero().flatten()
+    assert len(changed) and set(changed.tolist()) <= set(edited.tolist())
+
+
+def test_a_probe_reads_what_the_model_knows_and_finds_nothing_in_one_that_never_learned(model, concept):
+    knows = ATTACKS["linear-probe"]().run(model, concept)
+    never = ATTACKS["linear-probe"]().run(ed.load_control("Harry Potter"), concept)
+    assert knows.after > 0.5 > never.after

@@ -1,19 +1,24 @@
 """What every eraser promises, and what EMBER does to which tokens."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import ember_demo as ed
-from ember_demo.erasers import ERASERS, NPO, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
+from ember_demo.erasers import ERASERS, NPO, SNMF, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
+from ember_demo.erasers.snmf import heaviest
+from ember_demo.hidden import mlp_activations
+from tests.checkpoints import build
 from tests.conftest import assert_same, snapshot, tensors
 
 QUICK = ed.Ember(delta=2.0, max_iter=30)
 FAST = {
     "ember": lambda: QUICK,
     "rmu": lambda: ed.RMU(steps=3),
+    "snmf": lambda: SNMF(rank=10, max_iter=10, ratio=1.5, max_tokens=1000),
     "graddiff": lambda: GradDiff(steps=2),
     "npo": lambda: NPO(steps=2),
     "simnpo": lambda: SimNPO(steps=2),
@@ -54,11 +59,78 @@ def test_every_eraser_says_what_it_is(name):
     assert eraser.name == name and len(eraser.touches) > 10 and eraser.description.endswith(".")
 
 
-def test_with_delta_0_nothing_changes(model, concept):
+@pytest.mark.parametrize(
+    "eraser",
+    [
+        ed.Ember(delta=0.0, max_iter=30),
+        ed.RMU(steps=0),
+        SNMF(rank=5, max_iter=5, ratio=1.0, max_tokens=500, delta_in=0.0, delta_out=0.0),
+        GradDiff(steps=0),
+        NPO(steps=0),
+        SimNPO(steps=0),
+        RandomDirection(ed.Ember(delta=0.0, max_iter=30)),
+        RandomTokens(ed.Ember(delta=0.0, max_iter=30)),
+    ],
+    ids=lambda eraser: eraser.name,
+)
+def test_with_delta_or_steps_0_nothing_changes(eraser, model, concept):
     before = snapshot(model)
-    with ed.Ember(delta=0.0, max_iter=30).fit(model, concept).applied(model):
+    with eraser.fit(model, concept).applied(model):
         after = tensors(model)
         assert all(torch.equal(after[n], before[n]) for n in before)
+
+
+TOUCHED = {"embeddings": ("embed_tokens",), "MLP output weights": ("down_proj",), "MLP input and output weights": ("down_proj", "up_proj")}
+
+
+@pytest.mark.parametrize("name", ERASERS)
+def test_only_what_an_eraser_says_it_touches_changes(name, model, concept):
+    edit = FAST[name]().fit(model, concept)
+    allowed = next(weights for words, weights in TOUCHED.items() if words in ERASERS[name].touches)
+    assert edit.changes and all(any(f".{weight}." in parameter for weight in allowed) for parameter in edit.changes)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The embedded model in 4 bit, and a random one whose output head is not tied to its embeddings."""
+    folder = tmp_path_factory.mktemp("untied")
+    torch.manual_seed(0)
+    build("llama", folder)
+    models = {"4bit": ed.load_model("pocket", "4bit"), "untied": ed.load_model(str(folder), "fp32")}
+    for model in models.values():
+        model.chat("Hello.", max_new_tokens=2)  # bitsandbytes may repack 4-bit weights for the CPU on the first pass
+    return models
+
+
+@pytest.mark.parametrize("which", ["4bit", "untied"])
+@pytest.mark.parametrize("name", ERASERS)
+def test_every_eraser_works_on_a_quantized_and_on_an_untied_model(name, which, others, concept):
+    model, eraser = others[which], FAST[name]()
+    if which == "untied":  # of random rows no feature is any concept's, and no question is known
+        loose = {"ratio": 1.0} if hasattr(eraser, "ratio") else {}
+        loose |= {"share": 0.2, "rank": 20} if hasattr(eraser, "share") else {}
+        eraser = replace(eraser, **loose)
+        if hasattr(eraser, "ember"):
+            eraser = replace(eraser, ember=replace(QUICK, ratio=1.0, share=0.2, rank=20))
+    before = snapshot(model)
+    edit = eraser.fit(model, concept)
+    assert_same(model, before)
+    said = model.log_likelihood([model.prompt("Who is it?")], ["An owl"])[0]
+    with edit.applied(model):
+        changed = model.log_likelihood([model.prompt("Who is Harry Potter?")], ["An owl"])[0]
+    assert_same(model, before)
+    assert torch.isfinite(changed).all()
+    assert torch.equal(model.log_likelihood([model.prompt("Who is it?")], ["An owl"])[0], said)
+
+
+def test_two_edits_of_different_weights_add_up_in_either_order_and_of_the_same_as_sums(model, concept, ember_edit, rmu_edit, untouched):
+    """Once fitted, edits are sums: their order does not matter. Fitting does: `A + B` fits B on what A has left."""
+    one, other = ember_edit + rmu_edit, rmu_edit + ember_edit
+    assert one.changes.keys() == other.changes.keys()
+    assert all(torch.equal(one.changes[n].delta, other.changes[n].delta) for n in one.changes)
+    fitted = (ed.RMU(steps=3) + QUICK).fit(model, concept), (QUICK + ed.RMU(steps=3)).fit(model, concept)
+    assert torch.equal(*(edit.changes[model.embedding_name].delta for edit in fitted))  # EMBER looks at the embeddings alone
+    assert not all(torch.equal(fitted[0].changes[n].delta, fitted[1].changes[n].delta) for n in rmu_edit.changes)
 
 
 def test_ember_edits_concept_only_tokens_with_a_chosen_feature_and_no_other(model, concept):
@@ -171,3 +243,40 @@ def test_controls_change_as_much_as_ember_or_as_they_say(model, concept):
     assert torch.allclose(table[ours.rows] + changes["mean-rows"].delta, table.mean(dim=0), atol=1e-5)
     assert torch.equal(changes["random-tokens"].delta, ours.delta)
     assert not set(changes["random-tokens"].rows.tolist()) & set(ours.rows.tolist())
+
+
+def test_a_projection_follows_its_equations(model, concept):
+    """W_down[:, I] -= delta f (f^T W_down[:, I]) and W_up[I, :] -= delta (W_up[I, :] f) f^T, one group of neurons at a time."""
+    eraser = SNMF(rank=6, max_iter=20, ratio=1.5, max_tokens=1000, delta_in=2.0, delta_out=1.0, last_in=0.0, last_out=0.0)
+    groups = eraser._groups(model, concept, 0, seed=0)
+    down = model.parameter(model.mlp_outputs[0]).detach().double()
+    up = model.parameter(model.mlp_inputs(0)[0]).detach().double()
+    expected_down, expected_up = down.clone(), up.clone()
+    for weights in groups:
+        f = down @ weights.double()
+        f = f / f.norm()
+        for i in heaviest(weights, 0.95).tolist():
+            expected_down[:, i] -= f * (f @ expected_down[:, i])
+            expected_up[i] -= 2.0 * f * (f @ expected_up[i])
+    changes = eraser.fit(model, concept, seed=0).changes
+    assert groups and set(changes) == {model.mlp_outputs[0], model.mlp_inputs(0)[0]}
+    assert torch.allclose(changes[model.mlp_outputs[0]].delta.double(), expected_down - down, atol=1e-5)
+    assert torch.allclose(changes[model.mlp_inputs(0)[0]].delta.double(), expected_up - up, atol=1e-5)
+
+
+def test_the_heaviest_neurons_are_the_fewest_that_hold_the_mass():
+    assert heaviest(torch.tensor([0.0, -6.0, 3.0, 1.0]), 0.9).tolist() == [1, 2]
+    assert heaviest(torch.tensor([0.0, -6.0, 3.0, 1.0]), 0.95).tolist() == [1, 2, 3]
+    assert heaviest(torch.tensor([1.0, 0.0]), 0.95).tolist() == [0]
+
+
+def test_neurons_are_read_where_the_output_weight_takes_them(model, concept):
+    with torch.no_grad():
+        activations, mask = mlp_activations(model, concept.texts[:2], 1)
+        mlp = model.layers[1].mlp
+        caught = []
+        hook = mlp.register_forward_hook(lambda module, args, output: caught.append(output))
+        model.network(**model.encode([model.tokenizer.bos_token + t for t in concept.texts[:2]], padding_side="right"))
+        hook.remove()
+    assert activations.shape[-1] == model.network.config.intermediate_size and mask.shape == activations.shape[:2]
+    assert torch.allclose(activations @ model.parameter(model.mlp_outputs[1]).T, caught[0], atol=1e-4)

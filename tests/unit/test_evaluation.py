@@ -3,7 +3,7 @@
 import pytest
 
 import ember_demo as ed
-from ember_demo.evaluation import ask, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
+from ember_demo.evaluation import ask, forget_quality, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,29 @@ def test_an_answer_without_an_end_is_invalid(model, concept):
 def test_no_questions_is_an_error(model, concept):
     with pytest.raises(ed.ConceptError, match="questions"):
         ed.evaluate(model, ed.Concept("Bare", concept.texts, concept.neutral_texts))
+
+
+def test_forget_quality_is_1_for_the_control_itself_and_near_0_for_a_model_that_knows(model, concept):
+    control = ed.evaluate(ed.load_control("Harry Potter"), concept)
+    knows = ed.evaluate(model, concept)
+    assert forget_quality(control, control) == pytest.approx(1.0)
+    assert forget_quality(knows, control) < 0.01
+    assert forget_quality(ed.evaluate(model, concept, multiple_choice=False), control) is None
+
+
+def test_truth_ratios_and_model_utility_follow_tofu(model, concept):
+    scores = ed.evaluate(model, concept)
+    facts = {q.fact: q for q in reversed(concept.select("concept", "test"))}
+    question = list(facts.values())[3]
+    context, _ = model.dialogue(question.text, question.answer)
+    likelihood = []
+    for option in (question.answer, *question.wrong):
+        ending = model.dialogue(question.text, option)[1]
+        sums, counts = model.log_likelihood([context], [ending[: ending.index(option) + len(option)]])
+        likelihood.append((sums / counts).exp().item())
+    assert scores.truth_ratios["concept"][3] == pytest.approx(sum(likelihood[1:]) / 3 / likelihood[0], rel=1e-3)
+    parts = []
+    for kind in ("similar", "general"):
+        ratios = scores.truth_ratios[kind]
+        parts += [scores.accuracy[kind], scores.answer_probability[kind], sum(max(0, 1 - r) for r in ratios) / len(ratios)]
+    assert scores.model_utility == pytest.approx(len(parts) / sum(1 / p for p in parts))

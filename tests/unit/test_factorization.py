@@ -8,6 +8,7 @@ import torch
 from sklearn.base import clone
 
 from ember_demo import SparseMatrixFactorization
+from ember_demo.factorization import SemiNonnegativeFactorization
 
 
 def dense_reference(X, rank, sparsity, ridge, iterations, seed=42):
@@ -83,3 +84,33 @@ def test_it_is_a_scikit_learn_estimator():
 def test_bad_input_is_refused(bad):
     with pytest.raises(ValueError):
         SparseMatrixFactorization(2).fit(bad)
+
+
+def test_semi_nonnegative_factors_follow_the_plain_rule_and_find_groups_that_are_there():
+    """Ding et al. 2010, written out with loops: F by least squares, G by the multiplicative rule."""
+    rng = np.random.default_rng(3)
+    groups = np.zeros((3, 30))
+    for k in range(3):
+        groups[k, 10 * k : 10 * k + 3] = rng.normal(size=3)
+    X = (np.abs(rng.normal(size=(200, 3))) * (rng.random((200, 3)) < 0.3)) @ groups
+    found = SemiNonnegativeFactorization(3, sparsity=0.1, max_iter=6).fit(X)
+    G = torch.rand(200, 3, generator=torch.Generator().manual_seed(42)).double().numpy()
+    curve = []
+    for _ in range(6):
+        F = X.T @ G @ np.linalg.inv(G.T @ G + 1e-4 * np.eye(3))
+        for k in range(3):
+            F[np.argsort(-np.abs(F[:, k]))[3:], k] = 0
+        A, B = X @ F, F.T @ F
+        for i in range(200):
+            for k in range(3):
+                up = max(A[i, k], 0) + sum(G[i, j] * max(-B[j, k], 0) for j in range(3))
+                down = max(-A[i, k], 0) + sum(G[i, j] * max(B[j, k], 0) for j in range(3))
+                A_ik = np.sqrt(up / max(down, 1e-12))
+                A[i, k] = A_ik  # the factor; G itself is changed only after the whole pass
+        G = G * A
+        curve.append(np.linalg.norm(X - G @ F.T) ** 2)
+    assert np.allclose(found.error_curve_, curve, rtol=2e-3)
+    assert (found.activations_ >= 0).all()
+    assert ((found.components_ != 0).sum(axis=1) <= 3).all()
+    best = min(SemiNonnegativeFactorization(3, sparsity=0.1, random_state=s).fit(X).reconstruction_err_ for s in range(4))
+    assert best < 0.05 * (X**2).sum()

@@ -1,0 +1,79 @@
+"""Direction ablation: take out of the model's states the direction that the erasure put in (arXiv 2409.18025)."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ember_demo.attacks.base import BASE, Attack, Curve, best_of
+from ember_demo.errors import ConceptError
+from ember_demo.evaluation import ask
+from ember_demo.hidden import hidden_states
+
+
+@dataclass(frozen=True)
+class DirectionAblation(Attack):
+    """Projects the mean difference between the erased and the base model's states on the attacker's questions out of every layer.
+
+    The layer that the difference is taken at is chosen on the validation questions.
+    """
+
+    name: ClassVar[str] = "direction-ablation"
+    threat_model: ClassVar[str] = BASE
+    description: ClassVar[str] = (
+        "Compares the erased model's inner states with the public model's, and takes the direction between the two out of them."
+    )
+
+    questions: int = 64
+
+    def attack(self, model, concept, seed, progress):
+        known = concept.select("concept", "relearn")[: self.questions]
+        if not known:
+            raise ConceptError(f"{concept.name} has no relearn questions to find the direction with; give some.")
+        prompts = [model.prompt(q.text) for q in known]
+        directions = {}
+        for layer in range(len(model.layers)):
+            progress(0.0, "Comparing with the base model")
+            erased = _mean_state(model, prompts, layer)
+            with model.unedited():
+                difference = erased - _mean_state(model, prompts, layer)
+            if difference.any():  # of a model without an edit there is nothing to take out
+                directions[f"layer {layer + 1}"] = difference / difference.norm()
+
+        def way(direction):
+            def asked(questions):
+                with _without(model, direction):
+                    return ask(model, questions)
+
+            return asked
+
+        curve = Curve(progress)
+        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
+        found = best_of(model, concept, {name: way(d) for name, d in directions.items()}, curve, progress)
+        return self.result(curve, **found)
+
+
+@torch.no_grad()
+def _mean_state(model, prompts, layer):
+    """Mean state (d,) of a layer over all tokens of the prompts."""
+    states, mask = hidden_states(model, prompts, layer)
+    return states[mask].float().mean(dim=0)
+
+
+@contextmanager
+def _without(model, direction):
+    """The model with a unit direction (d,) projected out of what every layer gives."""
+
+    def project(module, args, output):
+        states = output[0] if isinstance(output, tuple) else output
+        unit = direction.to(states)
+        states = states - (states @ unit)[..., None] * unit
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    hooks = [layer.register_forward_hook(project) for layer in model.layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,120 @@
+"""Reading the answer from inside the model: the logit lens (arXiv 2309.17410), and a linear probe on hidden states."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ember_demo.attacks.base import WEIGHTS, Attack, Curve, best_of
+from ember_demo.concept import KINDS
+from ember_demo.errors import ConceptError
+from ember_demo.evaluation import CHANCE, Reply, ask, choose_options, share_right
+from ember_demo.hidden import hidden_states
+
+
+@dataclass(frozen=True)
+class LogitLens(Attack):
+    """Answers after each layer, as if it were the last; the best layer on the validation questions counts."""
+
+    name: ClassVar[str] = "logit-lens"
+    threat_model: ClassVar[str] = WEIGHTS
+    description: ClassVar[str] = "Reads the answer after each layer inside the model, in case a later layer only covers it up."
+
+    def attack(self, model, concept, seed, progress):
+        def way(layers):
+            def asked(questions):
+                with _cut_after(model, layers):
+                    return ask(model, questions)
+
+            return asked
+
+        curve = Curve(progress)
+        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
+        found = best_of(model, concept, {f"layer {n}": way(n) for n in range(1, len(model.layers))}, curve, progress)
+        return self.result(curve, **found)
+
+
+@contextmanager
+def _cut_after(model, count):
+    """The model with its first `count` layers only; norm and output head follow as after the last."""
+    body, whole = model.network.base_model, model.layers
+    body.layers = whole[:count]
+    try:
+        yield
+    finally:
+        body.layers = whole
+
+
+@dataclass(frozen=True)
+class LinearProbe(Attack):
+    """A linear map from the hidden state at the end of a question to its answer, taken as the mean of its tokens' rows of the output head.
+
+    It is fitted (ridge regression) on the questions that an attacker may know, of every kind, and picks of the four options of the others the one
+    that lies nearest; 0 is guessing. The layer is chosen on the validation questions.
+    """
+
+    name: ClassVar[str] = "linear-probe"
+    threat_model: ClassVar[str] = WEIGHTS
+    description: ClassVar[str] = (
+        "Learns, on what the attacker knows, to read answers off the model's inner states, and lets that choose among four options for the rest."
+    )
+
+    ridge: float = 10.0
+
+    def attack(self, model, concept, seed, progress):
+        known = _first_wordings(q for kind in KINDS for q in concept.select(kind, "relearn"))
+        trials, tests = (_first_wordings(concept.select("concept", split)) for split in ("validation", "test"))
+        if not (known and trials and tests):
+            raise ConceptError(f"{concept.name} has no relearn, validation and test questions with four options for a probe; give some.")
+        curve = Curve(progress, chance=CHANCE)
+        own = choose_options(model, tests)
+        curve.add([Reply(q, q.answer if right else "", right, True) for q, right in own], "the model's own choice", 0.0)
+        answers, found, chosen = _answers(model, [q.answer for q in known]), {}, {}
+        for layer in range(len(model.layers)):
+            progress(layer / len(model.layers), f"Probing layer {layer + 1}")
+            probe = make_pipeline(StandardScaler(), Ridge(alpha=self.ridge)).fit(_states(model, known, layer), answers)
+            name = f"layer {layer + 1}"
+            found[name] = share_right(_choices(model, probe, trials, layer))
+            chosen[name] = _choices(model, probe, tests, layer)
+        best = max(found, key=found.get)
+        curve.add(chosen[best], best)
+        return self.result(curve, chosen=best, on_validation=found)
+
+
+def _first_wordings(questions):
+    """One question a fact, of those with four options."""
+    return list({q.fact: q for q in reversed(list(questions)) if len(q.wrong) == 3}.values())
+
+
+def _states(model, questions, layer, batch_size=64):
+    """States (n, d) of a layer at the end of each question, where the answer is to begin."""
+    prompts, rows = [model.prompt(q.text) for q in questions], []
+    for start in range(0, len(prompts), batch_size):
+        with torch.no_grad():
+            states, mask = hidden_states(model, prompts[start : start + batch_size], layer)
+        last = mask.shape[1] - 1 - mask.int().flip(1).argmax(dim=1)
+        rows.append(states[torch.arange(len(states)), last].float().cpu())
+    return torch.cat(rows).numpy()
+
+
+def _answers(model, texts):
+    """Mean rows (n, d) of the output head over the tokens of each text, of unit length."""
+    head = model.network.get_output_embeddings().weight.detach()
+    ids = model.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    means = torch.stack([head[row].float().mean(dim=0).cpu() for row in ids])
+    return torch.nn.functional.normalize(means, dim=1).numpy()
+
+
+def _choices(model, probe, questions, layer):
+    """Replies with the option that lies nearest to what the probe reads; of equals the right answer is the last to be taken."""
+    read, replies = probe.predict(_states(model, questions, layer)), []
+    for question, state in zip(questions, read):
+        options = (*question.wrong, question.answer)
+        option = options[int(np.argmax(_answers(model, list(options)) @ state))]
+        replies.append(Reply(question, option, option == question.answer, True))
+    return replies

@@ -1,0 +1,112 @@
+"""Embedding reset: other rows in the place of those that look edited, and then retraining as in `relearning`."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ember_demo.attacks.base import BASE, WEIGHTS, Attack, Curve
+from ember_demo.attacks.relearning import Relearning
+from ember_demo.attacks.suspects import differing, outliers
+from ember_demo.evaluation import ask
+from ember_demo.progress import part
+
+
+@dataclass(frozen=True)
+class Reset(Attack):
+    """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again."""
+
+    epochs: int = 3
+
+    @property
+    def points(self):
+        return self.epochs + 2
+
+    @abstractmethod
+    def rows(self, model):
+        """Which rows (n,) to overwrite, and with what (n, d)."""
+
+    def attack(self, model, concept, seed, progress):
+        questions = concept.select("concept", "test")
+        curve = Curve(progress)
+        curve.add(ask(model, questions), "before", 0.0)
+        rows, values = self.rows(model)
+        with model.preserved([model.embedding_name]):
+            with torch.no_grad():
+                model.embeddings[rows] = values.to(model.embeddings)
+            curve.add(ask(model, questions), "reset", 0.1)
+            if self.epochs and concept.select("concept", "relearn"):
+                relearning = Relearning(epochs=self.epochs).resolved(model)
+
+                def asked(epoch):
+                    curve.add(ask(model, questions), f"epoch {epoch}", 0.1 + 0.9 * epoch / self.epochs)
+
+                relearning.train(model, relearning.documents(model, concept), seed, part(progress, 0.1, 1), asked)
+        return self.result(curve, rows=len(rows))
+
+
+@dataclass(frozen=True)
+class BaseReset(Reset):
+    """The rows that differ from the public base model's, copied from it."""
+
+    name: ClassVar[str] = "base-reset"
+    threat_model: ClassVar[str] = BASE
+    description: ClassVar[str] = (
+        "Copies the words back from the public model that was erased, then fine-tunes; whoever has that model hardly needs the erased one."
+    )
+
+    def rows(self, model):
+        with model.unedited():
+            base = model.embeddings.detach().clone()
+        rows = (base != model.embeddings).any(dim=1).nonzero().flatten()
+        return rows, base[rows]
+
+
+@dataclass(frozen=True)
+class HeadReset(Reset):
+    """Rows copied back from the model's own output head, which kept the originals where the two were one table before."""
+
+    name: ClassVar[str] = "head-reset"
+    threat_model: ClassVar[str] = WEIGHTS
+    description: ClassVar[str] = (
+        "Copies the words back from the erased model's own output layer, where many models keep the same table a second time, then fine-tunes."
+    )
+
+    def rows(self, model):
+        rows = differing(model)
+        return rows, model.network.get_output_embeddings().weight[rows]
+
+
+@dataclass(frozen=True)
+class OutlierReset(Reset):
+    """Unusually long rows replaced by that of the token's spelling in other case, where there is one, else by the mean of their nearest neighbours."""
+
+    name: ClassVar[str] = "outlier-reset"
+    threat_model: ClassVar[str] = WEIGHTS
+    description: ClassVar[str] = (
+        "Finds unusually large words in the word table and puts their spelling in other case, or what lies nearest, in their place, then fine-tunes."
+    )
+
+    deviations: float = 3.0
+    neighbours: int = 5
+
+    def rows(self, model):
+        rows = outliers(model, self.deviations)
+        table = model.embeddings.detach().float()
+        others = torch.ones(len(table), dtype=torch.bool, device=table.device)
+        others[rows] = False
+        values = torch.empty(len(rows), table.shape[1], device=table.device)
+        unit = torch.nn.functional.normalize(table, dim=1)
+        for start in range(0, len(rows), 64):
+            batch = rows[start : start + 64]
+            likeness = (unit[batch] @ unit.T).masked_fill(~others, -2)
+            values[start : start + 64] = table[likeness.topk(self.neighbours, dim=1).indices].mean(dim=1)
+        ids = {token: i for token, i in model.tokenizer.get_vocab().items() if i < len(table)}
+        tokens = {i: token for token, i in ids.items()}
+        for number, row in enumerate(rows.tolist()):
+            token = tokens.get(row, "")
+            other = [ids[t] for t in (token.lower(), token.upper(), token.title()) if t in ids and others[ids[t]]]
+            if other:
+                values[number] = table[other[0]]
+        return rows, values

@@ -1,0 +1,59 @@
+"""The search for settings: on validation questions alone, within the limits, and going on where it was cut."""
+
+import pytest
+
+import ember_demo as ed
+from ember_demo.erasers import ERASERS
+from ember_demo.report import trials_picture, trials_table
+from ember_demo.tuning import FIGURES, search, worth
+
+
+@pytest.fixture(scope="module")
+def small(concept):
+    """The concept with few questions, and without those that score."""
+    asked = [q for k in ("concept", "similar", "general") for q in concept.select(k, "validation")[:60]]
+    return ed.Concept("Harry Potter", concept.texts, concept.neutral_texts, asked + concept.select("concept", "relearn")[:60])
+
+
+def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(model, small, tmp_path, untouched):
+    eraser, journal = ed.RMU(steps=10), tmp_path / "search.log"
+    calls = []
+
+    def stop(fraction, message, **data):
+        calls.append(message)
+        if "trial 3" in message:
+            raise ed.Stopped("Stopped.")
+
+    with pytest.raises(ed.Stopped):
+        search(model, [small], eraser, 4, journal=journal, progress=stop)
+    best, trials = search(model, [small], eraser, 4, journal=journal)
+    assert len(trials) == 4 and trials[0]["settings"] == {n: getattr(eraser.resolved(model), n) for n in eraser.space}
+    chosen = max(trials, key=worth)
+    assert all(getattr(best, name) == value for name, value in chosen["settings"].items())
+    assert all(
+        low <= t["settings"][n] / getattr(eraser.resolved(model), n) <= high * 1.05
+        for t in trials
+        for n, (low, high) in [("alpha", eraser.space["alpha"])]
+    )
+    again, repeated = search(model, [small], eraser, 4, journal=journal, progress=lambda *a, **k: pytest.fail("ran again"))
+    assert repeated == trials and again == best
+    assert trials_table(trials).count("\n") == 5 and trials_picture(trials).count("<circle") == 4
+    assert {*FIGURES, "settings", "within_limits"} == trials[0].keys()
+
+
+def test_a_trial_that_hurts_the_model_is_worth_less_than_any_that_does_not():
+    good = {"overall": 0.01, "within_limits": True, "ability": 0.95, "coherence": 0.95}
+    bad = {"overall": 0.99, "within_limits": False, "ability": 0.89, "coherence": 0.99}
+    worse = bad | {"ability": 0.2}
+    assert worth(good) > worth(bad) > worth(worse)
+
+
+def test_what_has_nothing_to_search_says_so(model, small):
+    with pytest.raises(ed.EmberDemoError, match="no settings to search"):
+        search(model, [small], ERASERS["zero-rows"](), 2)
+
+
+def test_every_setting_of_a_search_exists(model):
+    for eraser in ERASERS.values():
+        usual = eraser().resolved(model)
+        assert all(getattr(usual, name) and low <= 1 <= high for name, (low, high) in eraser.space.items()), eraser.name
