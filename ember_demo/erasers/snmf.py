@@ -35,16 +35,16 @@ class SNMF(Eraser):
     )
 
     space: ClassVar[dict] = {
-        "ratio": (0.4, 2.0),
+        "ratio": (0.6, 2.0),
         "delta_in": (0.1, 1.0),
         "delta_out": (0.5, 10.0),
         "last_in": (0.3, 3.0),
         "last_out": (0.3, 3.0),
     }
 
-    rank: int = 50
+    rank: int = 100
     sparsity: float = 0.01
-    ratio: float = 4.0
+    ratio: float = 2.0
     delta_in: float = 10.0
     delta_out: float = 1.0
     last_in: float = 0.33

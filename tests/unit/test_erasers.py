@@ -18,7 +18,7 @@ QUICK = ed.Ember(delta=2.0, max_iter=30)
 FAST = {
     "ember": lambda: QUICK,
     "rmu": lambda: ed.RMU(steps=3),
-    "snmf": lambda: SNMF(rank=10, max_iter=10, ratio=1.5, max_tokens=1000),
+    "snmf": lambda: SNMF(rank=30, max_iter=10, ratio=1.2, max_tokens=2000),
     "graddiff": lambda: GradDiff(steps=2),
     "npo": lambda: NPO(steps=2),
     "simnpo": lambda: SimNPO(steps=2),
@@ -64,7 +64,7 @@ def test_every_eraser_says_what_it_is(name):
     [
         ed.Ember(delta=0.0, max_iter=30),
         ed.RMU(steps=0),
-        SNMF(rank=5, max_iter=5, ratio=1.0, max_tokens=500, delta_in=0.0, delta_out=0.0),
+        SNMF(rank=30, max_iter=5, ratio=1.0, max_tokens=500, delta_in=0.0, delta_out=0.0),
         GradDiff(steps=0),
         NPO(steps=0),
         SimNPO(steps=0),
@@ -247,7 +247,7 @@ def test_controls_change_as_much_as_ember_or_as_they_say(model, concept):
 
 def test_a_projection_follows_its_equations(model, concept):
     """W_down[:, I] -= delta f (f^T W_down[:, I]) and W_up[I, :] -= delta (W_up[I, :] f) f^T, one group of neurons at a time."""
-    eraser = SNMF(rank=6, max_iter=20, ratio=1.5, max_tokens=1000, delta_in=2.0, delta_out=1.0, last_in=0.0, last_out=0.0)
+    eraser = SNMF(rank=30, max_iter=20, ratio=1.2, max_tokens=2000, delta_in=2.0, delta_out=1.0, last_in=0.0, last_out=0.0)
     groups = eraser._groups(model, concept, 0, seed=0)
     down = model.parameter(model.mlp_outputs[0]).detach().double()
     up = model.parameter(model.mlp_inputs(0)[0]).detach().double()
