@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import threading
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from ember_demo.errors import ModelError
 from ember_demo.memory import PRECISIONS, SCORED, Plan, Shape, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it advises a package that fetches code; 4 bit works without it
 
 # Else transformers asks a public service to convert weights that are not safetensors.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")

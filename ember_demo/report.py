@@ -215,8 +215,8 @@ def trace_view(trace, concept):
         f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only: "
         "dark on the left and above, the words themselves carry it; dark further right, it has moved on.</p>"
         f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
-        f"the average output in the place of what every MLP computes, {lost(trace['without_mlps'])}. An erasure that changes only one of the two leaves "
-        "what the other holds.</p>"
+        f"the average in the place of what the MLP layers make of these words, {lost(trace['without_mlps'])}. An erasure that changes only one of the "
+        "two leaves what the other holds.</p>"
     )
 
 

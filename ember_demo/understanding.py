@@ -20,7 +20,7 @@ class Trace:
 
     known: as the model is; corrupted: with noise on the subject's embeddings.
     restored: by layer (row 0 is after the embeddings) and by place, the share of the loss that comes back where only the states there are put back.
-    without_words, without_mlps: with the mean word in the place of the subject's, and with every MLP's mean output in the place of its output.
+    without_words, without_mlps: with the mean word in the place of the subject's, and with its mean output in the place of what each MLP makes of them.
     """
 
     known: float
@@ -75,7 +75,7 @@ def causal_trace(model, concept, count=24, noise=3.0, seed=0, progress=silent):
     with ExitStack() as stack:
         for layer, output in zip(model.layers, batch.mlp_outputs):
             mean = output[batch.real].mean(dim=0)
-            stack.enter_context(_changed(layer.mlp, lambda output, mean=mean: mean.expand_as(output)))
+            stack.enter_context(_changed(layer.mlp, lambda output, mean=mean: torch.where(batch.places[0][..., None], mean, output)))
         without_mlps = batch.probability()
     return Trace(known, lost, restored, without_words, without_mlps, len(chosen))
 

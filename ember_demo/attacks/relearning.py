@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from ember_demo.attacks.base import WEIGHTS, Attack, Curve
 from ember_demo.attacks.suspects import suspects
@@ -224,6 +223,8 @@ def _every_weight(model, rate):
 @contextmanager
 def _adapters(model, rate):
     """LoRA on every linear layer, and the embedding table as it is."""
+    from peft import LoraConfig, get_peft_model  # takes a while, and only this needs it
+
     with model.dequantized(model.without_gradient()), model.preserved([model.embedding_name]):
         adapted = None
         modules = dict(model.network.named_modules())

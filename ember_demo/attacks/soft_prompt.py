@@ -4,8 +4,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from peft import PromptTuningConfig, get_peft_model
-
 from ember_demo.attacks.relearning import Relearning
 
 
@@ -27,6 +25,8 @@ class SoftPrompt(Relearning):
 
     @contextmanager
     def trainable(self, model):
+        from peft import PromptTuningConfig, get_peft_model  # takes a while, and only this needs it
+
         network = model.network
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=self.virtual_tokens)
         with model.dequantized(model.without_gradient()):
