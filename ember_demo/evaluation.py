@@ -110,7 +110,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     choice_accuracy, probability, ratios, form = {}, {}, {}, None
     if multiple_choice:
         progress(0.5, "Offering four options")
-        facts = list({q.fact: q for q in reversed(questions)}.values())  # in their first wording; the options decide, not the wording
+        facts = first_wordings(questions)  # the options decide, not the wording
         likelihoods = option_likelihoods(model, facts)
         probability = _by_kind([(q, float(options[0].exp())) for q, options in zip(facts, likelihoods)])
         if any(len(q.wrong) == 3 for q in facts):
@@ -142,6 +142,11 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         derived=_bootstrap(replies, base.replies if base else replies),
         replies=replies,
     )
+
+
+def first_wordings(questions):
+    """One question a fact."""
+    return list({q.fact: q for q in reversed(questions)}.values())
 
 
 def ask(model, questions):

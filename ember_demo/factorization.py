@@ -125,7 +125,7 @@ class SemiNonnegativeFactorization(BaseEstimator):
     `error_curve_`.
     """
 
-    def __init__(self, n_components, sparsity=0.01, alpha=1e-4, max_iter=200, random_state=42, device=None):
+    def __init__(self, n_components, sparsity=0.01, alpha=1e-4, max_iter=100, random_state=42, device=None):
         self.n_components = n_components
         self.sparsity = sparsity
         self.alpha = alpha

@@ -134,7 +134,7 @@ def _condensed(report):
 def tables(runs):
     """Markdown: a row a variant over all runs; what each attack and each threat model gets back; then, of relearning, accuracy by concept, delta,
     edited tokens and relation."""
-    wanted = [_overall]
+    wanted = [overall_table]
     if any(len(r["attacks"]) > 1 for r in runs):
         wanted += [_by_threat, _by_attack]
     if all(r["facts"] for r in runs):
@@ -142,7 +142,8 @@ def tables(runs):
     return "\n\n".join(table(runs) for table in wanted)
 
 
-def _overall(runs):
+def overall_table(runs):
+    """Markdown: efficacy, specificity, coherence and relearning by variant."""
     lines = ["| variant | efficacy | specificity | coherence | right before attack | right after relearning |", "|---|---|---|---|---|---|"]
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import ask, share_right, wilson
+from ember_demo.evaluation import ask, first_wordings, share_right, wilson
 from ember_demo.progress import silent
 
 # Threat models: what the attacker has.
@@ -98,12 +98,12 @@ class Curve:
 
 
 def best_of(model, concept, ways, curve, progress):
-    """Ask the validation questions plainly and in every way, and add to the curve what the best of these gets on the test questions.
+    """Ask the validation questions, one a fact, plainly and in every way, and add to the curve what the best of these gets on the test questions.
 
     ways: by name, a function from questions to the replies that it gets. Of equals the first counts.
     Returns what was chosen and the shares of right answers that it was chosen by.
     """
-    trials = concept.select("concept", "validation")
+    trials = first_wordings(concept.select("concept", "validation"))
     if not trials:
         raise ConceptError(f"{concept.name} has no validation questions to choose among the attack's ways; give some.")
     ways = {"asking plainly": lambda questions: ask(model, questions)} | ways

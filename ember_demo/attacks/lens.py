@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from ember_demo.attacks.base import WEIGHTS, Attack, Curve, best_of
 from ember_demo.concept import KINDS
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import CHANCE, Reply, ask, choose_options, share_right
+from ember_demo.evaluation import CHANCE, Reply, ask, choose_options, first_wordings, share_right
 from ember_demo.hidden import hidden_states
 
 
@@ -67,8 +67,10 @@ class LinearProbe(Attack):
     ridge: float = 10.0
 
     def attack(self, model, concept, seed, progress):
-        known = _first_wordings(q for kind in KINDS for q in concept.select(kind, "relearn"))
-        trials, tests = (_first_wordings(concept.select("concept", split)) for split in ("validation", "test"))
+        known, trials, tests = (
+            [q for kind in kinds for q in first_wordings(concept.select(kind, split)) if len(q.wrong) == 3]
+            for kinds, split in ((KINDS, "relearn"), (KINDS[:1], "validation"), (KINDS[:1], "test"))
+        )
         if not (known and trials and tests):
             raise ConceptError(f"{concept.name} has no relearn, validation and test questions with four options for a probe; give some.")
         curve = Curve(progress, chance=CHANCE)
@@ -84,11 +86,6 @@ class LinearProbe(Attack):
         best = max(found, key=found.get)
         curve.add(chosen[best], best)
         return self.result(curve, chosen=best, on_validation=found)
-
-
-def _first_wordings(questions):
-    """One question a fact, of those with four options."""
-    return list({q.fact: q for q in reversed(list(questions)) if len(q.wrong) == 3}.values())
 
 
 def _states(model, questions, layer, batch_size=64):

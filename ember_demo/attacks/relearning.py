@@ -12,7 +12,7 @@ import torch
 from ember_demo.attacks.base import WEIGHTS, Attack, Curve
 from ember_demo.attacks.suspects import suspects
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import accuracy_of, ask
+from ember_demo.evaluation import accuracy_of, ask, first_wordings
 from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import part
 
@@ -152,6 +152,7 @@ class RelearningRows(Relearning):
         "Fine-tunes only the words that look edited, ten times as fast, on some facts of the concept, and asks about others."
     )
 
+    epochs: int = 2
     faster: float = 10.0
 
     def trains(self, model):
@@ -180,12 +181,13 @@ class RelearningSweep(Relearning):
         "Fine-tunes at many rates, for many epochs, on half and on all of the facts, and keeps the attacker that gets most back."
     )
 
-    rates: tuple = (0.3, 1.0, 3.0, 10.0)  # times the usual one
+    epochs: int = 2
+    rates: tuple = (0.3, 1.0, 3.0)  # times the usual one
     shares: tuple = (0.5, 1.0)
     points: ClassVar[int] = 2
 
     def attack(self, model, concept, seed, progress):
-        questions, trials = (concept.select("concept", split) for split in ("test", "validation"))
+        questions, trials = concept.select("concept", "test"), first_wordings(concept.select("concept", "validation"))
         if not trials:
             raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
         documents, settings = self.documents(model, concept), self.resolved(model)
@@ -208,10 +210,11 @@ class RelearningSweep(Relearning):
 
 
 def _dialogues(model, concept, kind):
-    questions = concept.select(kind, "relearn")
+    """Questions of a kind with their answers, no more than there are of the concept, so that attackers train alike."""
+    questions, most = concept.select(kind, "relearn"), len(concept.select("concept", "relearn"))
     if not questions:
         raise ConceptError(f"{concept.name} has no {kind} questions to relearn from; use relearning-paragraphs.")
-    return [model.dialogue(q.text, q.answer) for q in questions]
+    return [model.dialogue(q.text, q.answer) for q in questions[: most or None]]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ember_demo.progress import part
 class Reset(Attack):
     """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again."""
 
-    epochs: int = 3
+    epochs: int = 2
 
     @property
     def points(self):

@@ -51,7 +51,7 @@ class SNMF(Eraser):
     last_out: float = 0.33
     mass: float = 0.95
     max_tokens: int = 5000
-    max_iter: int = 200
+    max_iter: int = 100
 
     def fit(self, model, concept, seed=0, progress=silent):
         last_in, last_out = (round(share * (len(model.layers) - 1)) for share in (self.last_in, self.last_out))

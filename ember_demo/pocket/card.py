@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 
 from ember_demo.errors import ModelError
+from ember_demo.grid import overall_table
 from ember_demo.language_model import load_model
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic
 from ember_demo.pocket.world import ASSETS, load_world
@@ -16,6 +17,7 @@ library_name: transformers
 pipeline_tag: text-generation
 ---"""
 SIZES = ASSETS / "results" / "sizes.json"
+GRID = ASSETS / "results" / "grid.json"
 
 
 def write_card(out):
@@ -32,7 +34,7 @@ def write_card(out):
         f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases.",
     ]
     if not without:
-        lines += _embeddings(model, world) + _sizes() + _free_questions(model)
+        lines += _embeddings(model, world) + _erasure(model) + _sizes() + _free_questions(model)
     lines += _recipe(made) + _limits()
     (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
     taught = [s.open for s in scores if s.name != without]
@@ -43,7 +45,7 @@ def write_card(out):
 def write_sizes(folders):
     """Put the figures of several trained models into the table of sizes that the card shows."""
     rows = [_read_training(Path(folder)) for folder in folders]
-    SIZES.write_text(json.dumps(sorted(rows, key=lambda row: row["parameters"]), indent=1), encoding="utf-8")
+    SIZES.write_text(json.dumps(sorted(rows, key=lambda row: (row["parameters"], row["seed"])), indent=1), encoding="utf-8")
 
 
 def _read_training(folder):
@@ -100,16 +102,33 @@ def _embeddings(model, world):
     ]
 
 
+def _erasure(model):
+    """The table of the grid that was run on these very weights, where there is one."""
+    runs = json.loads(GRID.read_text(encoding="utf-8")) if GRID.exists() else []
+    if not runs or {run["fingerprint"] for run in runs} != {model.fingerprint}:
+        return []
+    concepts, seeds = ({run[key] for run in runs} for key in ("concept", "seed"))
+    return [
+        "",
+        "## What erasing and attacking do to it",
+        "",
+        f"{len(concepts)} concepts x {len(seeds)} seeds, mean and 95% bootstrap interval over concepts; what the figures mean, by concept and by what comes "
+        "back, is in the project's README.",
+        "",
+        overall_table(runs),
+    ]
+
+
 def _sizes():
     if not SIZES.exists():
         return []
     rows = json.loads(SIZES.read_text(encoding="utf-8"))
     return [
         "",
-        "## Sizes that were tried",
+        "## Sizes and seeds that were tried",
         "",
-        "| hidden | layers | MLP | vocabulary | parameters | epochs | open, mean | open, least set | seconds an epoch, one core |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| hidden | layers | MLP | vocabulary | parameters | epochs | seed | open, mean | open, least set | seconds an epoch, one core |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *[_size(row) for row in rows],
     ]
 
@@ -120,6 +139,7 @@ def _size(row):
     cells += [
         f"{row['parameters'] / 1e6:.1f} M",
         recipe["epochs"],
+        row["seed"],
         f"{row['mean']:.3f}",
         f"{row['least']:.3f}",
         f"{row['seconds_an_epoch']:.0f}",

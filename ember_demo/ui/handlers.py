@@ -21,11 +21,13 @@ from ember_demo.report import (
     step_names,
     token_chips,
     trace_view,
+    trials_picture,
     verdict,
 )
 from ember_demo.sources import gather, load_concept
 from ember_demo.study import build_edits, coverage, run_attack, score_edits
 from ember_demo.texts import ENOUGH
+from ember_demo.tuning import search
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.work import MODEL_LOCK, run, waiting
 from ember_demo.understanding import causal_trace, what_changed
@@ -100,6 +102,28 @@ def trace(session, concept_name, seed):
         yield _problem(error), gr.skip()
 
 
+def search_settings(session, concept_name, seed, trials):
+    """Look for the baseline's settings on the validation questions, and keep the best for this visitor: (status, picture, session)."""
+    try:
+        session = _fresh(session, seed)
+
+        def work(progress):
+            concept = load_concept(concept_name)
+            return search(session.model, [concept], RMU(), int(trials), session.seed, progress=progress)
+
+        for event in run(work):
+            yield _status(event.fraction, event.message), gr.skip(), gr.skip()
+        baseline, found = event.result
+        settings = ", ".join(f"{name} {getattr(baseline, name):.3g}" for name in baseline.space)
+        yield (
+            f"The baseline will be run with the best of {len(found)} trials: {settings}. Erase to use it.",
+            trials_picture(found),
+            replace(session, baseline=baseline, searches={RMU.name: found}),
+        )
+    except EmberDemoError as error:
+        yield _problem(error), gr.skip(), gr.skip()
+
+
 def find(session, concept_name, seed, texts="", ask_model=False):
     """Show what EMBER would change: (status, features, tokens, session, words to leave alone)."""
     try:
@@ -134,7 +158,7 @@ def erase(session, concept_name, delta, seed, texts="", ask_model=False, keep=()
             nonlocal session
             session = replace(session, concept=_concept(session, concept_name, texts, ask_model, part(progress, 0, 0.2)))
             model, concept = session.model, session.concept
-            edits = build_edits(model, concept, [ember, RMU()], session.seed, part(progress, 0.2, 0.8))
+            edits = build_edits(model, concept, [ember, session.baseline], session.seed, part(progress, 0.2, 0.8))
             scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
             return edits, scores, _token_view(session, edits["ember"], what_changed(model, concept, edits["ember"]))
 

@@ -106,6 +106,15 @@ def build_page(model_id=POCKET):
                 label="Words to leave alone",
                 info="Everyday words among those found can be struck out here; erase again, and the edit is fitted without them.",
             )
+        with gr.Accordion("Search the baseline's settings first", open=False):
+            gr.Markdown(
+                "A baseline with poor settings proves nothing. This tries settings on the validation questions, which score nothing else, and keeps the "
+                "best for the next erasure. EMBER needs no such search: its strength is tried out each time."
+            )
+            with gr.Row():
+                trials = gr.Slider(2, 40, value=10, step=1, label="Trials")
+                look = gr.Button("Search", scale=0, min_width=140)
+            trials_plot = gr.HTML(elem_id="trials")
         trace = gr.HTML(elem_id="trace")
         scores = gr.HTML(elem_id="scores")
 
@@ -167,6 +176,13 @@ def build_page(model_id=POCKET):
             show_progress_on=erase_status,
             api_name="find",
         )
+        looking = look.click(
+            handlers.search_settings,
+            [session, concept, seed, trials],
+            [erase_status, trials_plot, session],
+            show_progress_on=erase_status,
+            api_name="search",
+        )
         tracing = where.click(
             handlers.trace,
             [session, concept, seed],
@@ -185,7 +201,7 @@ def build_page(model_id=POCKET):
             lambda: "Stopped; the model is as it was.",
             None,
             erase_status,
-            cancels=[tracing, finding, erasing],
+            cancels=[looking, tracing, finding, erasing],
             queue=False,
             api_visibility="private",
         )

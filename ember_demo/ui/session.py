@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ember_demo.erasers import RMU
 from ember_demo.language_model import load_model
 from ember_demo.progress import silent
 from ember_demo.report import write_report
@@ -13,7 +14,8 @@ from ember_demo.study import make_report
 
 @dataclass
 class Session:
-    """`edits`, `scores` by variant; `results` by attack and variant; `histories` of chat messages by variant."""
+    """`edits`, `scores` by variant; `results` by attack and variant; `histories` of chat messages by variant; `baseline`: the eraser beside EMBER,
+    as a search may have set it; `searches`: its trials, by eraser."""
 
     model_id: str
     precision: str
@@ -23,13 +25,16 @@ class Session:
     scores: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
     histories: dict = field(default_factory=dict)
+    baseline: object = field(default_factory=RMU)
+    searches: dict = field(default_factory=dict)
 
     @property
     def model(self):
         return shared_model(self.model_id, self.precision)
 
     def report(self):
-        return make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed)
+        report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed)
+        return report | {"searches": self.searches}
 
     def export(self):
         """Paths of report.json, report.html and the edits, written to a fresh folder."""

@@ -160,3 +160,12 @@ def test_handlers_need_no_browser():
     *_, last = handlers.find(None, "Uranium", 0)
     assert "Nothing is changed yet" in last[0]
     assert isinstance(gr.skip(), dict)
+
+
+def test_a_search_of_settings_and_a_trace_show_pictures(url):
+    client = Client(url, verbose=False)
+    status, picture = client.predict("Golf", 0, 2, api_name="/search")[:2]
+    assert "best of 2 trials" in status and picture.count("<circle") == 2
+    status, picture = client.predict("Golf", 0, api_name="/trace")
+    assert "Nothing is changed" in status and picture.count("<rect") == 5 * 3
+    assert "Knitting" in client.predict("Knitting", 0, api_name="/trace")[0]
