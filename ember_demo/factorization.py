@@ -58,8 +58,8 @@ class SparseMatrixFactorization(TransformerMixin, BaseEstimator):
         X = self._checked(X)
         tokens, width = X.shape
         generator = torch.Generator().manual_seed(self.random_state)
-        G = torch.randn(tokens, self.n_components, generator=generator).to(X.device)
-        F = torch.randn(width, self.n_components, generator=generator).to(X.device)
+        G = torch.randn(tokens, self.n_components, generator=generator, dtype=X.dtype).to(X.device)
+        F = torch.randn(width, self.n_components, generator=generator, dtype=X.dtype).to(X.device)
         best, best_F, best_G, stale, curve = math.inf, F, G, 0, []
         for iteration in range(self.max_iter):
             F, G = self._normalised(_least_squares(X.T @ G, G, self.alpha), G)
@@ -136,7 +136,7 @@ class SemiNonnegativeFactorization(BaseEstimator):
     def fit(self, X, y=None):
         """Factorize X (n, m)."""
         X = torch.as_tensor(X).detach().to(self.device or "cpu", torch.float32)
-        G = torch.rand(len(X), self.n_components, generator=torch.Generator().manual_seed(self.random_state)).to(X.device)
+        G = torch.rand(len(X), self.n_components, generator=torch.Generator().manual_seed(self.random_state), dtype=X.dtype).to(X.device)
         best, curve, whole = math.inf, [], X.double().square().sum().item()
         for _ in range(self.max_iter):
             F = _keep_winners(_least_squares(X.T @ G, G, self.alpha), self.sparsity)

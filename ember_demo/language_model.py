@@ -23,7 +23,15 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, StoppingCriteria, TextIteratorStreamer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    StoppingCriteria,
+    TextIteratorStreamer,
+)
 
 from ember_demo.errors import ModelError
 from ember_demo.memory import PRECISIONS, SCORED, Plan, Shape, plan_precision, size
@@ -490,6 +498,10 @@ def _fetched(source, with_code, progress):
 
 def _shape(config, trust_remote_code):
     with torch.device("meta"):  # of this thread alone: other visitors' models must not land there
+        if (
+            type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        ):  # by its class, as from_config changes the default dtype of every thread for a while
+            return Shape.of(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config))
         return Shape.of(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
 
 

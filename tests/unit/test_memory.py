@@ -1,6 +1,7 @@
 """The plan: what fits where, in which precision, and why."""
 
 import pytest
+import torch
 
 import ember_demo as ed
 from ember_demo.language_model import MODELS, SHAPES, describe
@@ -71,3 +72,11 @@ def test_every_model_of_the_menu_says_what_it_needs_before_it_is_loaded():
     assert describe("pocket").download == 0
     with pytest.raises(ed.ModelError, match="internet"):
         describe("nobody/nothing")
+
+
+def test_describing_a_model_leaves_other_threads_alone(monkeypatch):
+    """A visitor who looks at what a model needs must not change the dtype in which another's work is done."""
+    changed = []
+    monkeypatch.setattr(torch, "set_default_dtype", changed.append)
+    assert describe("pocket").shape.parameters
+    assert not changed
