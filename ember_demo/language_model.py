@@ -83,7 +83,9 @@ class LanguageModel:
         self.precision = precision
         self.applied_edits = []
         self._in_full = {}  # name -> [the 4-bit module, how many hold it in full precision]
-        self.tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+        head = network.get_output_embeddings()
+        head.register_forward_pre_hook(_in_a_row)
+        self.tied = head.weight is network.get_input_embeddings().weight
         self.fingerprint = self._fingerprint()
 
     # What the model is made of
@@ -374,6 +376,11 @@ def _plain(module, rows=512):
         module.bias = bias
     plain.bias = bias
     return plain.requires_grad_(False).eval()
+
+
+def _in_a_row(module, args):
+    """The states of the last tokens in memory of their own: given a slice of all, bfloat16 on a CPU copies the head for every text of a batch."""
+    return (args[0].clone(memory_format=torch.contiguous_format),)
 
 
 class _StopOn(StoppingCriteria):
