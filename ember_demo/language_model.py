@@ -351,6 +351,7 @@ class LanguageModel:
             logits = self.network(**inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
             # A text at a time: what a softmax over the vocabulary takes is more than the logits themselves.
             loss = [torch.nn.functional.cross_entropy(row.float(), right, reduction="none") for row, right in zip(logits, ids[:, -kept:])]
+            del logits  # before the next batch makes its own
             scores = -torch.stack(loss).cpu()
             scored = torch.arange(kept)[None, :] >= kept - count[:, None]
             sums.append((scores * scored).sum(dim=1))
@@ -424,6 +425,10 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         )
     except UNREADABLE as error:
         raise ModelError(_explain(id, error)) from error
+    if precision == "4bit":
+        for parameter in network.parameters():  # a file stays mapped, whole, for as long as one weight is a part of it
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.clone()
     return LanguageModel(network, tokenizer, id, precision)
 
 
