@@ -426,7 +426,8 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
     except UNREADABLE as error:
         raise ModelError(_explain(id, error)) from error
     if precision == "4bit":
-        for parameter in network.parameters():  # a file stays mapped, whole, for as long as one weight is a part of it
+        # A file stays mapped, whole, for as long as one weight is a part of it; the small ones first, so that most files go before the table is copied.
+        for parameter in sorted(network.parameters(), key=torch.numel):
             if parameter.is_floating_point():
                 parameter.data = parameter.data.clone()
     return LanguageModel(network, tokenizer, id, precision)
