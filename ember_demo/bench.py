@@ -4,7 +4,6 @@ import json
 import tempfile
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,7 @@ from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import evaluate
 from ember_demo.features import divide_tokens
-from ember_demo.language_model import load_model
+from ember_demo.language_model import describe, load_model
 from ember_demo.pocket.world import ASSETS, load_world
 from ember_demo.sources import load_concept
 
@@ -40,19 +39,19 @@ CONFIGS = {
 
 
 class _Watch:
-    """Times steps, with the most memory that each held: on the GPU, or private memory of the process."""
+    """Times steps, with the most memory that each held: on the GPU, or of the process, files that it maps included."""
 
     def __init__(self):
         self.rows = {}
+        self.start = _held()
 
-    def __call__(self, name, work):
+    def __call__(self, name, work, plan=None):
+        """The result of `work()`; plan: bytes that it should need beyond what was held at the start."""
         done, peak = threading.Event(), [0]
-        process = psutil.Process()
 
         def watch():
             while True:
-                memory = process.memory_info()
-                peak[0] = max(peak[0], memory.rss - getattr(memory, "shared", 0))  # what is mapped from files can be given back
+                peak[0] = max(peak[0], _held())
                 if done.wait(0.01):
                     return
 
@@ -68,7 +67,14 @@ class _Watch:
             watcher.join()
         top = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak[0]
         self.rows[name] = {"seconds": round(time.perf_counter() - start, 3), "peak_gb": round(top / 1e9, 3)}
+        if plan is not None:
+            self.rows[name]["plan_gb"] = round((self.start + plan) / 1e9, 3)
         return result
+
+
+def _held():
+    """Bytes held now: on the GPU, or by the process."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
 
 
 def run_bench(concept_name="Harry Potter"):
@@ -87,30 +93,38 @@ def run_bench(concept_name="Harry Potter"):
 
 
 def run_shape_bench(shape, precision, relearning_steps=0):
-    """The same for a random model of a real one's shape, in a folder that is deleted afterwards; what it says is noise, what it costs is not."""
+    """The same for a random model of a real one's shape, in a folder that is deleted afterwards; what it says is noise, what it costs is not.
+
+    plan_gb: what is held before the model is loaded, and what the plan says that the model and this kind of work need.
+    """
     if shape not in CONFIGS:
         raise EmberDemoError(f"There is no shape {shape!r}; choose from {', '.join(CONFIGS)}.")
     timed = _Watch()
     with tempfile.TemporaryDirectory() as folder:
-        timed("write random weights", lambda: _write_random(CONFIGS[shape](), Path(folder)))
-        model = timed("load", lambda: load_model(folder, precision))
-    concept = _broad_concept()
+        timed("write random weights", lambda: write_random(CONFIGS[shape](), Path(folder)))
+        timed.start = _held()
+        plan = {work: sum(parts.values()) for work, parts in describe(folder, precision).plan.needs.items()}
+        model = timed("load", lambda: load_model(folder, precision), plan["chat"])
+    concept = broad_concept()
     timed.rows["tokens factorized"] = len(divide_tokens(model, concept)[0])
     ember = Ember(delta=5.0, ratio=0.0, share=0.0)  # of random rows no feature is any concept's, so all of them are taken
-    features = timed("factorize, rank 100", lambda: ember.find_features(model, concept))
-    edit = timed("ember", lambda: ember.edit(model, concept, features))
+    timed("chat, answer 1", lambda: _answer(model), plan["chat"])
+    features = timed("factorize, rank 100", lambda: ember.find_features(model, concept), plan["ember"])
+    edit = timed("ember", lambda: ember.edit(model, concept, features), plan["ember"])
     with edit.applied(model):
-        for number in (1, 2):
-            with closing(model.stream("Who is it?", max_new_tokens=16)) as pieces:
-                timed(f"chat, answer {number}", lambda pieces=pieces: "".join(pieces))
-    timed("rmu, 1 step", lambda: RMU(steps=1).fit(model, concept))
+        timed("chat, answer 2, erased", lambda: _answer(model), plan["ember"])
+        timed("rmu, 1 step", lambda: RMU(steps=1).fit(model, concept), plan["rmu"])
     if relearning_steps:
         few = Concept(concept.name, concept.texts, concept.neutral_texts, _few_questions(relearning_steps))
-        timed(f"relearning, {relearning_steps} steps", lambda: Relearning(epochs=1).run(model, few, edit))
+        timed(f"relearning, {relearning_steps} steps", lambda: Relearning(epochs=1).run(model, few, edit), plan["relearning"])
     return timed.rows
 
 
-def _broad_concept():
+def _answer(model):
+    return model.chat("Who is it?", max_new_tokens=16)
+
+
+def broad_concept():
     """A concept whose texts and neutral texts hold at least 3,000 different tokens of the embedded model's tokenizer."""
     concept, world = load_concept("Ancient Rome"), load_world()
     neutral = [
@@ -124,7 +138,7 @@ def _few_questions(steps, batch_size=4):
     return [*concept.select("concept", "relearn")[: steps * batch_size], *concept.select("concept", "test")[:8]]
 
 
-def _write_random(config, folder, shard_bytes=1_000_000_000):
+def write_random(config, folder, shard_bytes=1_000_000_000):
     """A checkpoint in bfloat16 with random weights, a shard at a time, and the embedded model's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "pocket")
     config.bos_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id

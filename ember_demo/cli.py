@@ -354,7 +354,8 @@ def _bench(options):
         print(json.dumps(rows))
         return
     for name, row in rows.items():
-        print(f"{name:32}" + (f"{row['seconds']:9.2f} s{row['peak_gb']:9.2f} GB" if isinstance(row, dict) else f"{row:9,}"))
+        plan = f"{row['plan_gb']:9.2f} GB planned" if isinstance(row, dict) and "plan_gb" in row else ""
+        print(f"{name:32}" + (f"{row['seconds']:9.2f} s{row['peak_gb']:9.2f} GB{plan}" if isinstance(row, dict) else f"{row:9,}"))
 
 
 def _models():

@@ -94,7 +94,9 @@ class LanguageModel:
         self.precision = precision
         self.applied_edits = []
         self._in_full = {}  # name -> [the 4-bit module, how many hold it in full precision]
-        self.tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+        head = network.get_output_embeddings()
+        head.register_forward_pre_hook(_in_a_row)
+        self.tied = head.weight is network.get_input_embeddings().weight
         self.fingerprint = self._fingerprint()
 
     # What the model is made of
@@ -374,6 +376,7 @@ class LanguageModel:
             logits = self.network(**inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
             # A text at a time: what a softmax over the vocabulary takes is more than the logits themselves.
             loss = [torch.nn.functional.cross_entropy(row.float(), right, reduction="none") for row, right in zip(logits, ids[:, -kept:])]
+            del logits  # before the next batch makes its own
             scores = -torch.stack(loss).cpu()
             scored = torch.arange(kept)[None, :] >= kept - count[:, None]
             sums.append((scores * scored).sum(dim=1))
@@ -399,6 +402,11 @@ def _plain(module, rows=512):
         module.bias = bias
     plain.bias = bias
     return plain.requires_grad_(False).eval()
+
+
+def _in_a_row(module, args):
+    """The states of the last tokens in memory of their own: given a slice of all, bfloat16 on a CPU copies the head for every text of a batch."""
+    return (args[0].clone(memory_format=torch.contiguous_format),)
 
 
 class _StopOn(StoppingCriteria):
@@ -442,6 +450,11 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         )
     except UNREADABLE as error:
         raise ModelError(_explain(id, error)) from error
+    if precision == "4bit":
+        # A file stays mapped, whole, for as long as one weight is a part of it; the small ones first, so that most files go before the table is copied.
+        for parameter in sorted(network.parameters(), key=torch.numel):
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.clone()
     return LanguageModel(network, tokenizer, id, precision)
 
 

@@ -1,13 +1,25 @@
 """What fits where: what each kind of work needs, and the precision a model is loaded in, as values that can be shown and tested."""
 
+import ctypes
 import gc
+import os
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import psutil
 import torch
 
+from ember_demo.concept import FLUENCY_TEXTS
 from ember_demo.errors import ModelError
+
+# On a CPU, half precision keeps a kernel for every shape of batch that it met: 1024 of them by default, a quarter of a megabyte each.
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(cache, "16")
+# Blocks of 4 MB and more go back to the system when they are freed: glibc would keep up to 32 MB each, and a gigabyte lay idle between 4-bit weights.
+if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ and hasattr(ctypes.CDLL(None), "mallopt"):
+    M_MMAP_THRESHOLD = -3
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**22)
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
@@ -19,13 +31,24 @@ WORDS = {
     "rmu": "the baseline",
     "relearning": "the relearning attack",
 }
+# Counts of tokens are those of the longest texts of the shipped concepts, by the embedded model's tokenizer.
+DIALOGUE = 256  # tokens of a chat, with its answer
 ANSWERS = 64  # questions answered at once,
-QUESTION, REPLY = 40, 16  # with so many tokens
-SCORED = 2**26  # logits of a batch that is scored
-TOKENS = 5000  # of the concept's and the neutral texts
-TRAINED_TEXTS, TEXT = 16, 48  # of a step of RMU, and their tokens
-CACHED_TEXTS = 600  # retain texts whose states RMU keeps
+QUESTION, REPLY = 24, 16  # with so many tokens
+SCORED = 2**26  # logits of a batch that is scored, at most
+FLUENCY = 35  # tokens of a text that fluency is measured on
+TOKENS = 5000  # that a concept's texts and the neutral ones hold, and EMBER factorizes
+RANK = 100  # of that factorization
+TRAINED_LAYERS = 3  # of RMU
+TRAINED_TEXTS, TEXT = 16, 25  # of each of the two batches of its step, and their tokens
+CACHED = 12_000  # tokens of retain texts, whose states RMU keeps
+RELEARNED = 4  # texts of a step of relearning
 ADAPTER_RANK = 16
+# Bytes, as measured:
+LOADED = 5e6  # Python objects of a model and its tokenizer
+STUDIED = 6e6  # those of a concept's tokens, questions, features and answers
+KERNEL = 0.25e6
+PACKING = 7  # of a weight, while 4-bit weights are put in the order that a CPU's kernel reads, at their first use
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,11 @@ class Shape:
     mlp_width: int
     key_width: int
     tied: bool
+
+    @property
+    def table(self):
+        """Weights of the embedding table."""
+        return self.vocabulary * self.width
 
     @classmethod
     def of(cls, network):
@@ -99,36 +127,84 @@ def weights_size(shape, precision):
 
 
 def needs(shape, precision, work, cuda):
-    """Bytes at the peak of a kind of work, as {"weights": ..., "work": ...}."""
+    """Bytes at the peak of a kind of work, as {"weights": ..., "work": ...}, beyond what Python and its libraries take.
+
+    RMU and relearning are on a model that EMBER has edited, as in a study.
+    """
     value = BYTES.get(precision, 2.0)
-    table = shape.vocabulary * shape.width
-    forward = (3 * shape.mlp_width + 6 * shape.width) * value  # of a token, inside one layer
-    backward = (5 * shape.mlp_width + 16 * shape.width) * value  # of a token, kept by one layer for its gradient
-    cache = 2 * shape.layers * shape.key_width * value  # of a token, its keys and values
-    head = table * value if shape.tied else 0.0  # the output head's own copy once the embeddings are edited
-    answering = ANSWERS * (QUESTION * forward + (QUESTION + REPLY) * cache + shape.vocabulary * 4)
-    scoring = min(SCORED, ANSWERS * QUESTION * shape.vocabulary) * value
-    scores = max(answering, scoring)
-    packed = shape.linear if precision == "4bit" and not cuda else 0  # a CPU's 4-bit kernel has no gradient, so layers are unpacked for it
+    head = shape.table * value if shape.tied else 0.0  # the output head's own copy once the embeddings are edited
+    packing = PACKING * shape.width * shape.mlp_width if precision == "4bit" and not cuda else 0
+    # The four sizes of a layer's matrices, for a prompt and for a token; in 4 bit, whose kernels are bitsandbytes' own, the head alone.
+    kernels = KERNEL * (2 if precision == "4bit" else 8) if value < 4 and not cuda else 0
+    chat = packing + kernels + DIALOGUE * _of_token(shape, value)
     if work == "chat":
-        extra = 512 * (forward + cache)
+        extra = chat
     elif work == "ember":
-        factorization = TOKENS * (4 * shape.width + 3 * 200) * 4
-        extra = head + max(scores, factorization)
+        extra = STUDIED + max(chat, _factorization(shape), head + max(_answering(shape, value), _likelihood(shape, value)))
     elif work == "rmu":
-        trained = 3 * shape.width * shape.mlp_width
-        moments = trained * (value + (4 if value < 4 else 0) + 4 + 4 + 8)
-        states = TRAINED_TEXTS * TEXT * 0.3 * shape.layers * backward + CACHED_TEXTS * TEXT * shape.width * value
-        extra = head + max(scores, moments + states + packed * 2 * 3 / shape.layers)
+        extra = STUDIED + head + _rmu(shape, precision, value, cuda)
     else:
-        if precision == "4bit":
-            adapters = ADAPTER_RANK * shape.layers * (8 * shape.width + 3 * shape.mlp_width)
-            trained = adapters * 16 + table * (2 * value + 4 + 4 + 8)
-        else:
-            trained = shape.parameters * (2 * value + (8 if value < 4 else 0) + 8)
-        states = 4 * TEXT * (shape.layers * backward + shape.vocabulary * 12)
-        extra = head + packed * 2 + trained + max(states, scores)
-    return {"weights": weights_size(shape, precision), "work": extra}
+        extra = STUDIED + head + _relearning(shape, precision, value, cuda)
+    return {"weights": weights_size(shape, precision), "work": LOADED + extra}
+
+
+def _of_token(shape, value):
+    """Of a token that is read: its states in one layer, and its keys and values in all of them."""
+    return (3 * shape.mlp_width + 3 * shape.width + 2 * shape.layers * shape.key_width) * value
+
+
+def _answering(shape, value):
+    """A batch of questions: while they are read, or while their answers are written, with logits as the model gives them and in float32."""
+    cache = 2 * shape.layers * shape.key_width * value
+    writing = (QUESTION + REPLY) * cache + shape.vocabulary * (value + 4)
+    return ANSWERS * max(QUESTION * _of_token(shape, value), writing)
+
+
+def _likelihood(shape, value):
+    """A batch of texts whose fluency is measured: their logits, and those of one text in float32 (a copy in half precision) with their logarithms."""
+    texts = max(1, min(FLUENCY_TEXTS, SCORED // (64 * shape.vocabulary)))
+    return FLUENCY * shape.vocabulary * (texts * value + (8 if value < 4 else 4))
+
+
+def _factorization(shape):
+    """The rows in float32, what is left of them in float64 and that squared; the activations, and the best ones so far."""
+    return min(TOKENS, shape.vocabulary) * ((4 + 8 + 8) * shape.width + 2 * 4 * RANK)
+
+
+def _rmu(shape, precision, value, cuda):
+    matrix = shape.width * shape.mlp_width
+    trained = TRAINED_LAYERS * matrix
+    held = trained * (value + _optimizer(value)) + CACHED * shape.width * value  # with a copy to go back to, and states of retain texts
+    if precision == "4bit":  # a CPU's 4-bit kernel has no gradient, so whole layers are unpacked for it
+        held += (trained if cuda else TRAINED_LAYERS * shape.linear / shape.layers) * value
+    kept = (
+        4 * shape.mlp_width + 2 * shape.width + 2 * shape.key_width
+    ) * value + 8 * shape.width  # of a token by a layer, for the gradient
+    states = (
+        2 * TRAINED_TEXTS * TEXT * ((TRAINED_LAYERS - 1) * kept + shape.mlp_width * value)
+    )  # of the first layer, what the trained matrix reads
+    step = trained * 4 + 2 * matrix * 4  # gradients in float32, and what AdamW makes of them a matrix at a time
+    return held + max(states, step)
+
+
+def _relearning(shape, precision, value, cuda):
+    kept = (4 * shape.mlp_width + 8 * shape.width + 2 * shape.key_width) * value + (4 * shape.width if value < 4 else 0)
+    states = RELEARNED * TEXT * shape.layers * kept
+    if precision == "4bit":
+        adapters = ADAPTER_RANK * shape.layers * (9 * shape.width + 2 * shape.key_width + 3 * shape.mlp_width)
+        held = adapters * (4 + 8) + shape.table * (value + _optimizer(value)) + (0 if cuda else shape.linear * value)
+        step = (adapters + shape.table) * 4
+    else:
+        trained = shape.parameters + (shape.table if shape.tied else 0)
+        held = trained * (value + _optimizer(value))
+        step = trained * 4
+    step += shape.table * value if value < 4 else 0  # a gradient before it is in float32
+    return held + max(step, states, _answering(shape, value))
+
+
+def _optimizer(value):
+    """Of a trained weight: AdamW's two moments, and a float32 master where it is not in float32 itself."""
+    return 8 if value == 4 else 12
 
 
 def plan_precision(shape, precision="auto", free=None, cuda=None):
@@ -143,7 +219,7 @@ def plan_precision(shape, precision="auto", free=None, cuda=None):
         choices += ("4bit",)
     for chosen in choices:
         found = {work: needs(shape, chosen, work, cuda) for work in WORKS}
-        if sum(found["rmu"].values()) <= free:
+        if all(sum(found[work].values()) <= free for work in ("ember", "rmu")):
             break
     return Plan(chosen, found, free, _reason(chosen, found, free, cuda, precision))
 

@@ -14,6 +14,8 @@ def test_a_shape_is_written_loaded_erased_and_attacked(precision, monkeypatch):
     rows = bench.run_shape_bench("tiny", precision, relearning_steps=2)
     assert rows.pop("tokens factorized") >= 3000
     assert {"load", "factorize, rank 100", "ember", "chat, answer 1", "rmu, 1 step", "relearning, 2 steps"} <= rows.keys()
+    for step in ("load", "chat, answer 1", "ember", "rmu, 1 step", "relearning, 2 steps"):
+        assert rows[step]["plan_gb"] > 0, step
     assert all(row["seconds"] >= 0 and row["peak_gb"] > 0 for row in rows.values())
 
 

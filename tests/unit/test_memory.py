@@ -1,12 +1,34 @@
 """The plan: what fits where, in which precision, and why."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from transformers import Gemma2Config, LlamaConfig
 
 import ember_demo as ed
+from ember_demo.bench import write_random
 from ember_demo.language_model import MODELS, SHAPES, describe
 from ember_demo.memory import WORKS, needs, plan_precision, weights_size
+from ember_demo.pocket.world import ASSETS
+from tests import peaks
 
+MEASURED = {
+    "tiny": LlamaConfig(vocab_size=10240, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4),
+    "embedded": Gemma2Config.from_pretrained(ASSETS / "pocket"),
+    "middle": LlamaConfig(
+        vocab_size=24576,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    ),
+}
 GEMMA, LLAMA = SHAPES["google/gemma-2-2b-it"], SHAPES["meta-llama/Llama-3.1-8B-Instruct"]
 
 
@@ -80,3 +102,30 @@ def test_describing_a_model_leaves_other_threads_alone(monkeypatch):
     monkeypatch.setattr(torch, "set_default_dtype", changed.append)
     assert describe("pocket").shape.parameters
     assert not changed
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders with random weights of the measured shapes, each weight in a file of its own: a file stays mapped as long as one of its weights is."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in MEASURED}
+    for name, config in MEASURED.items():
+        write_random(config, folders[name], shard_bytes=1)
+    return folders
+
+
+@pytest.mark.skipif(not peaks.can_measure(), reason="only Linux tells a process the peak of its memory since a moment of its choice")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "4bit"])
+def test_the_plan_is_within_15_percent_of_the_measured_peak(precision, checkpoints):
+    folders = [str(folder) for folder in checkpoints.values()]
+    command = [sys.executable, "-m", "tests.peaks", precision, *folders]
+    settings = os.environ | peaks.ALLOCATOR | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=ASSETS.parent)
+    assert not run.returncode, run.stderr
+    measured = json.loads(run.stdout)
+    rows = []
+    for name, folder in checkpoints.items():
+        for work in WORKS:
+            peak, plan = measured[str(folder)][work], sum(needs(describe(str(folder)).shape, precision, work, cuda=False).values())
+            rows.append((plan / peak, f"{name}, {precision}, {work}: {peak / 1e6:.1f} MB measured, {plan / 1e6:.1f} MB planned"))
+    print(*(f"{row} ({ratio:.2f})" for ratio, row in rows), sep="\n")
+    assert not [row for ratio, row in rows if abs(ratio - 1) > 0.15]
