@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlparse
 
 import pytest
@@ -14,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.checkpoints import build
+from tests.servers import Handler, serving
 
 COMMIT = "0" * 40
 
@@ -29,14 +28,14 @@ def hub(tmp_path_factory):
         {"padding": torch.zeros(26_000_000, dtype=torch.uint8)}, large / "padding.safetensors"
     )  # more than the 10 MB that are written at once
 
-    class Handler(BaseHTTPRequestHandler):
+    class Hub(Handler):
         def do_HEAD(self):
-            self.answer(body=False)
+            self.give(body=False)
 
         def do_GET(self):
-            self.answer(body=True)
+            self.give(body=True)
 
-        def answer(self, body):
+        def give(self, body):
             parts = urlparse(self.path).path.strip("/").split("/")
             if parts[:2] == ["api", "models"]:
                 parts = parts[2:]
@@ -82,14 +81,9 @@ def hub(tmp_path_factory):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.broken, server.resumed = 0, []  # how many transfers it will cut; where transfers went on
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with serving(Hub) as server:
+        server.broken, server.resumed = 0, []  # how many transfers it will cut; where transfers went on
+        yield server
 
 
 def address(hub):

@@ -1,13 +1,12 @@
 """The optional judge of features: what it is asked, how its answer is read, and what happens when it does not answer."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 import ember_demo as ed
 from ember_demo.judge import judge_feature
+from tests.servers import Handler, serving
 
 
 def replying(verdict):
@@ -41,26 +40,16 @@ def server():
     """(base URL, texts it was asked, keys it was given) of a server like OpenAI's, whose judge keeps features with the token Gringotts."""
     asked, tokens = [], []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Judge(Handler):
         def do_POST(self):
             text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
             asked.append(text)
             tokens.append(self.headers.get("Authorization"))
             said = text if text.startswith("These") else json.dumps({"distinctive": "Gringotts" in text, "confidence": 0.95})
-            body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"})
 
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_port}/v1", asked, tokens
-    http.shutdown()
+    with serving(Judge) as http:
+        yield f"http://127.0.0.1:{http.server_port}/v1", asked, tokens
 
 
 def test_a_judge_behind_a_server_chooses_the_features_and_gets_no_token(server, model, concept, untouched, monkeypatch):

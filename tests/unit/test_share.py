@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ import torch
 import ember_demo as ed
 from ember_demo.share import save_edit, save_model
 from tests.checkpoints import build
+from tests.servers import Handler, serving
 
 PROMPT = "What is Hogwarts?"
 
@@ -71,7 +70,7 @@ def hub():
     """(address, requests seen, a switch that makes it refuse) of a hub that takes uploads."""
     seen, state = [], {"refuse": False, "open": False}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Uploads(Handler):
         def do_GET(self):
             if state["refuse"]:
                 return self.answer({"error": "no such repository"}, 404)
@@ -97,21 +96,8 @@ def hub():
                 self.rfile.readline()
             return body
 
-        def answer(self, content, status=200):
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", seen, state
-    server.shutdown()
+    with serving(Uploads) as server:
+        yield f"http://127.0.0.1:{server.server_port}", seen, state
 
 
 def push_in_a_process(folder, address, repo="edit"):

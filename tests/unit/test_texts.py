@@ -2,8 +2,6 @@
 
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -14,6 +12,7 @@ from ember_demo.pocket.world import load_world
 from ember_demo.questions import SHORT, write_questions
 from ember_demo.sources import gather
 from ember_demo.texts import ENOUGH, LARGEST_FILE, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
+from tests.servers import Handler, serving
 
 PROSE = [f"Falconers of the {n}th district train their hawks before sunrise." for n in range(1, ENOUGH + 5)]
 
@@ -99,7 +98,7 @@ def test_a_concept_from_texts_is_erased_with_a_given_delta(model, untouched):
 
 @pytest.fixture
 def wikipedia(monkeypatch):
-    class Handler(BaseHTTPRequestHandler):
+    class Wikipedia(Handler):
         def do_GET(self):
             query = {k: v[0] for k, v in parse_qs(urlparse(self.path).query).items()}
             if query.get("list") == "search":
@@ -108,20 +107,11 @@ def wikipedia(monkeypatch):
             else:
                 start = 0 if query["titles"] == "Falconry" else 20
                 found = {"pages": {"1": {"extract": "== Heading ==\n" + " ".join(PROSE[start : start + 25])}}}
-            body = json.dumps({"query": found}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer({"query": found})
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setitem(os.environ, "EMBER_WIKIPEDIA", f"http://127.0.0.1:{server.server_port}/w/api.php")
-    yield
-    server.shutdown()
+    with serving(Wikipedia) as server:
+        monkeypatch.setitem(os.environ, "EMBER_WIKIPEDIA", f"http://127.0.0.1:{server.server_port}/w/api.php")
+        yield
 
 
 def test_wikipedia_gives_the_page_and_those_near_it(wikipedia):
