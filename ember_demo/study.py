@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from ember_demo.erasers import Ember, extend
-from ember_demo.errors import EmberDemoError
+from ember_demo.errors import ConceptError, EmberDemoError, ModelError
 from ember_demo.evaluation import evaluate, forget_quality
 from ember_demo.language_model import POCKET, load_control
 from ember_demo.progress import part, silent
@@ -122,6 +122,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
     """The whole run as the dictionary of report.json (see the README for its fields).
 
     searches: the trials by which the erasers' settings were found, by eraser, to be reported.
+    Of several attacks, one that the concept or the model has nothing for is left out and reported as skipped; the only one raises.
     """
     clock, trace = Clock(), None
     if traceable(concept):
@@ -130,12 +131,22 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
     edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock)
     with clock.time("evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
-    results, erased = {}, {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
+    results, skipped = {}, {}
+    erased = {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
-        with clock.time("attack"):
-            results[attack.name] = run_attack(attack, model, concept, erased, seed, share)
-    return make_report(model, concept, edits, scores, results, seed, clock) | {"trace": trace, "searches": searches or {}}
+        try:
+            with clock.time("attack"):
+                results[attack.name] = run_attack(attack, model, concept, erased, seed, share)
+        except (ConceptError, ModelError) as error:  # one of many that this concept or model has nothing for
+            if len(attacks) == 1:
+                raise
+            skipped[attack.name] = str(error)
+    return make_report(model, concept, edits, scores, results, seed, clock) | {
+        "trace": trace,
+        "searches": searches or {},
+        "skipped": skipped,
+    }
 
 
 def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
