@@ -57,7 +57,7 @@ def test_an_attack_leaves_the_model_alone_reports_every_point_and_is_reproducibl
     assert 0 <= first.interval[0] <= first.after <= first.interval[1] <= 1
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "prompting"])  # its four options hold the right answer, as a hint
 def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, both_edit):
     """With other reference answers to the test questions the model says the same under attack: nothing of them went into it."""
 
@@ -68,16 +68,14 @@ def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, bot
     shuffled = [replace(q, answer="Nonsense", aliases=()) if q.kind == "concept" and q.split == "test" else q for q in small.questions]
     if name == "linear-probe":  # its replies are the options themselves
         shuffled = [replace(q, wrong=q.wrong[::-1]) if q.split == "test" else q for q in small.questions]
-    if name == "prompting":  # a hint of four options shows them, and the right one is among them
-        pytest.skip("four options as a hint hold the right answer by design; guessing is what the control shows")
     assert said(replace(small, questions=shuffled)) == said(small)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [name for name in ATTACKS if name != "linear-probe"]
+)  # a choice of four, of which some are right by chance
 def test_on_a_model_that_never_learned_an_attack_gets_no_more_than_learning_explains(name, small):
     control = ed.load_control("Harry Potter")
-    if name == "linear-probe":
-        pytest.skip("a choice of four is right by chance too")
     assert ATTACKS[name](**FAST.get(name, {})).run(control, small).after <= 0.25
 
 
