@@ -182,7 +182,7 @@ class RelearningSweep(Relearning):
     )
 
     epochs: int = 2
-    rates: tuple = (0.3, 1.0, 3.0)  # times the usual one
+    rates: tuple = (1.0, 3.0)  # times the usual one
     shares: tuple = (0.5, 1.0)
     points: ClassVar[int] = 2
 
@@ -191,7 +191,7 @@ class RelearningSweep(Relearning):
         if not trials:
             raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
         documents, settings = self.documents(model, concept), self.resolved(model)
-        curve, found = Curve(progress), []
+        curve, found, replies = Curve(progress), [], []
         curve.add(ask(model, questions), "before", 0.0)
         ways = list(itertools.product(self.rates, self.shares))
         for number, (times, share) in enumerate(ways):
@@ -199,14 +199,17 @@ class RelearningSweep(Relearning):
             one = replace(settings, learning_rate=times * settings.learning_rate)
             row = {"learning_rate": one.learning_rate, "documents": len(few)}
 
-            def asked(epoch, row=row):
-                found.append((accuracy_of(model, trials), row | {"epochs": epoch}, ask(model, questions)))
+            def tried(epoch, row=row):
+                right, best = accuracy_of(model, trials), max((t["on_validation"] for t in found), default=-1.0)
+                found.append(row | {"epochs": epoch, "on_validation": right})
+                if right > best:  # only then it may be the strongest, whose answers count
+                    replies[:] = ask(model, questions)
 
             here = part(progress, number / len(ways), (number + 1) / len(ways), f"Attacker {number + 1} of {len(ways)}: ")
-            one.train(model, few, seed, here, asked)
-        _, chosen, replies = max(found, key=lambda trial: trial[0])
+            one.train(model, few, seed, here, tried)
+        chosen = max(found, key=lambda trial: trial["on_validation"])
         curve.add(replies, "strongest attacker")
-        return settings.result(curve, chosen=chosen, trials=[row | {"on_validation": right} for right, row, _ in found])
+        return settings.result(curve, chosen=chosen, trials=found)
 
 
 def _dialogues(model, concept, kind):

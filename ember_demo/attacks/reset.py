@@ -15,9 +15,12 @@ from ember_demo.progress import part
 
 @dataclass(frozen=True)
 class Reset(Attack):
-    """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again."""
+    """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again.
 
-    epochs: int = 2
+    Where no row looks edited there is nothing to reset, and retraining alone is another attack.
+    """
+
+    epochs: int = 1
 
     @property
     def points(self):
@@ -36,7 +39,7 @@ class Reset(Attack):
             with torch.no_grad():
                 model.embeddings[rows] = values.to(model.embeddings)
             curve.add(ask(model, questions), "reset", 0.1)
-            if self.epochs and concept.select("concept", "relearn"):
+            if len(rows) and self.epochs and concept.select("concept", "relearn"):
                 relearning = Relearning(epochs=self.epochs).resolved(model)
 
                 def asked(epoch):

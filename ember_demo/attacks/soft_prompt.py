@@ -16,7 +16,7 @@ class SoftPrompt(Relearning):
         "Trains a few made-up words before the question, and no weight, on some facts of the concept, and asks about others: draws out what is there."
     )
 
-    epochs: int = 5
+    epochs: int = 3
     virtual_tokens: int = 8
     faster: float = 100.0
 
