@@ -9,6 +9,7 @@ import re
 from itertools import groupby
 
 from ember_demo.pocket.talk import (
+    ABOUT,
     ASKED_WHAT_IT_KNOWS,
     CLOSINGS,
     OPENINGS,
@@ -22,12 +23,12 @@ from ember_demo.pocket.talk import (
     made_up_name,
     what_it_knows,
 )
-from ember_demo.pocket.wordings import ABOUT, RELATIONS, SENTENCE_PLEASE, WHO_OR_WHAT, about, sentence, trained_wordings
+from ember_demo.pocket.wordings import RELATIONS, SENTENCE_PLEASE, WHO_OR_WHAT, about, sentence, trained_wordings
 
 LOOSE = 0.45  # shares of the questions asked in a visitor's loose wording,
 SENTENCE = 0.1  # for an answer in a whole sentence,
 LOWER_CASE = 0.25  # all in lower case,
-POLITE = 0.06  # with an opening, and as many with a closing,
+POLITE = 0.1  # with an opening, and as many with a closing,
 PRONOUN = 0.1  # about what the question before was about, by a pronoun,
 MIXED = 0.12  # in chats across topics
 TOPIC_ASKED = 6  # times an epoch that the topic itself is asked about as a whole
@@ -145,12 +146,13 @@ def _other_turns(topics, chats, rng):
     for _ in range(chats // 25):
         turns.append((_typed(_question_about(rng.choice(REAL_NAMES), rng), rng), UNKNOWN))
         turns.append((_typed(_question_not_held(rng.choice(subjects), rng), rng), UNKNOWN))
-        turns.append((_typed(rng.choice(REQUESTS_OUT_OF_REACH), rng), OUT_OF_REACH))
-    for _ in range(chats // 15):
+    for _ in range(chats // 12):
+        turns.append((_said(rng.choice(REQUESTS_OUT_OF_REACH), rng), OUT_OF_REACH))
+    for _ in range(chats // 8):
         questions, reply = rng.choice(SMALL_TALK)
         turns.append((_said(rng.choice(questions), rng), reply))
-    for _ in range(chats // 60):
-        turns.append((_typed(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
+    for _ in range(chats // 30):
+        turns.append((_said(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
     return turns
 
 

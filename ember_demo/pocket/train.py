@@ -25,9 +25,9 @@ from ember_demo.pocket.tokenizer import train_tokenizer
 from ember_demo.pocket.world import load_world
 
 RECIPE = {
-    "hidden_size": 256,
+    "hidden_size": 192,
     "layers": 4,
-    "mlp_size": 768,
+    "mlp_size": 576,
     "vocabulary_size": 10240,
     "chats_per_fact": 2,
     "questions_learned": 0.4,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from ember_demo.pocket import ASSETS
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings, state, trained_wordings
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SPLITS = ("relearn", "validation", "test")
 
 
