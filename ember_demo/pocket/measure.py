@@ -31,7 +31,7 @@ class TopicScore:
 
 
 def probes():
-    """`made_up_names` and `free_questions` (text, expect): read by nothing but the measurements."""
+    """`made_up_names` and `free_questions` (text): read by nothing but the measurements."""
     return json.loads((ASSETS / "probes.json").read_text(encoding="utf-8"))
 
 
