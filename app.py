@@ -5,7 +5,11 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import argparse
+import contextlib
 import sys
+
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401 - on a Hugging Face Space with ZeroGPU it must come before torch
 
 import gradio as gr
 
@@ -20,10 +24,11 @@ def main():
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1, or GRADIO_SERVER_NAME")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
     parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
+    parser.add_argument("--tour", action="store_true", help="open with the guided tour")
     options = parser.parse_args()
     try:
         shared_model(options.model, "auto")
-        demo = build_page(options.model).queue(max_size=20, api_open=False)
+        demo = build_page(options.model, options.tour).queue(max_size=20, api_open=False, default_concurrency_limit=20)
         demo.launch(
             server_name=options.host,
             server_port=options.port,
