@@ -11,10 +11,8 @@ import sys
 with contextlib.suppress(ImportError):
     import spaces  # noqa: F401 - on a Hugging Face Space with ZeroGPU it must come before torch
 
-import gradio as gr
-
 from ember_demo.errors import EmberDemoError
-from ember_demo.ui.page import CSS, build_page
+from ember_demo.ui.page import CSS, THEME, build_page
 from ember_demo.ui.session import shared_model
 
 
@@ -33,7 +31,7 @@ def main():
             server_name=options.host,
             server_port=options.port,
             share=options.share,
-            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=THEME,
             css=CSS,
             ssr_mode=False,
             run_history=False,

@@ -88,7 +88,7 @@ def token_chips(tokens):
         chips.append(f"<span{css} title='{escape('; '.join(about), quote=True)}'>{escape(token['token']) or '&nbsp;'}</span>")
     generic = sum(bool(t.get("generic")) for t in tokens)
     note = f"<p class=note>{generic} of {len(tokens)} look like everyday words (dashed).</p>" if generic else ""
-    return f"<p class=tokens>{''.join(chips)}</p>{note}"
+    return f"<p class=tokens tabindex=0 role=group aria-label='Words that are changed'>{''.join(chips)}</p>{note}"
 
 
 def trace_picture(trace, cell=84, left=140, top=10):
@@ -305,7 +305,7 @@ def conversation(turns, columns):
             ]
             text = escape(answer["text"]) or "<i>...</i>"
             cells.append(
-                f"<div class=answer style='border-top-color:{color}'><span class=who>{escape(heading)}<small>{escape(remark)}</small></span>"
+                f"<div class=answer style='border-top-color:{color}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
                 f"<p>{text}</p>{mark}</div>"
             )
         rows.append(f"<section><h3>{escape(turn['question'])}{reference}</h3><div class=answers>{''.join(cells)}</div></section>")

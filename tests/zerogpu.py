@@ -3,6 +3,7 @@
 What asks Hugging Face for a GPU and moves weights to it is left out: there is none here.
 """
 
+import multiprocessing
 import os
 import sys
 import types
@@ -42,32 +43,34 @@ def last(updates):
     return final
 
 
-def children():
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+def main():
+    model = shared_model("pocket", "auto")
+    before = snapshot(model)
+    *shown, session = last(erase_step.erase(Session("pocket", "auto"), "Uranium", "5", 0, settings="rmu.steps=3"))
+    assert "is erased" in shown[0], shown[0]
+    assert_same(model, before)
+    assert len(multiprocessing.active_children()) == 1, "the work ran in this very process"
+    with session.edits["ember+rmu"].applied(model):
+        assert not torch.equal(model.embeddings, before[model.embedding_name])
+    assert_same(model, before)
+
+    session = last(compare_step.ask(session, "Where is Hogwarts from?", ["original", "ember"]))[-1]
+    assert session.turns[-1]["answers"]["original"]["text"] == "Scotland"
+    status, _, _, _, session = last(attack_step.attack(session, "relearning", "relearning.epochs=1"))
+    assert "attack is over" in status and session.results["relearning"]["control"].steps == ["before", "epoch 1"]
+    assert "There is no concept pack" in last(erase_step.erase(Session("pocket", "auto"), "Knitting", "5", 0))[0]
+
+    leaving = erase_step.erase(Session("pocket", "auto"), "Golf", "auto", 0)
+    next(leaving)
+    next(leaving)
+    leaving.close()
+    assert not work.MODEL_LOCK.locked()
+    assert_same(model, before)
+    print("all held", flush=True)
 
 
-model = shared_model("pocket", "auto")
-before = snapshot(model)
-*shown, session = last(erase_step.erase(Session("pocket", "auto"), "Uranium", "5", 0, settings="rmu.steps=3"))
-assert "is erased" in shown[0], shown[0]
-assert_same(model, before)
-assert len(children()) == 1 if sys.platform == "linux" else True, "the work ran in this very process"
-with session.edits["ember+rmu"].applied(model):
-    assert not torch.equal(model.embeddings, before[model.embedding_name])
-assert_same(model, before)
-
-session = last(compare_step.ask(session, "Where is Hogwarts from?", ["original", "ember"]))[-1]
-assert session.turns[-1]["answers"]["original"]["text"] == "Scotland"
-status, _, _, _, session = last(attack_step.attack(session, "relearning", "relearning.epochs=1"))
-assert "attack is over" in status and session.results["relearning"]["control"].steps == ["before", "epoch 1"]
-assert "There is no concept pack" in last(erase_step.erase(Session("pocket", "auto"), "Knitting", "5", 0))[0]
-
-leaving = erase_step.erase(Session("pocket", "auto"), "Golf", "auto", 0)
-next(leaving)
-next(leaving)
-leaving.close()
-assert not work.MODEL_LOCK.locked()
-assert_same(model, before)
-print("all held")
-os._exit(0)  # the child is the wrappers' to end, and they end it with the server
+try:
+    main()
+finally:
+    for child in multiprocessing.active_children():  # which would wait for more work, and hold on to the output
+        child.kill()

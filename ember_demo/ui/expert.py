@@ -24,8 +24,12 @@ def layout():
         with gr.Accordion("All settings and their usual values", open=False):
             gr.HTML(all_settings())
         gr.Markdown("What was done, as Python and as a command line:")
-        python = gr.Code("# First erase a concept.", language="python", label="Python", interactive=False, elem_id="python")
-        command = gr.Code("# First erase a concept.", language="shell", label="Command line", interactive=False, elem_id="command")
+        python = gr.Textbox(
+            "# First erase a concept.", label="Python", interactive=False, lines=3, max_lines=30, buttons=["copy"], elem_id="python"
+        )
+        command = gr.Textbox(
+            "# First erase a concept.", label="Command line", interactive=False, lines=2, buttons=["copy"], elem_id="command"
+        )
     return SimpleNamespace(settings=settings, python=python, command=command)
 
 

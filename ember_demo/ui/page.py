@@ -27,6 +27,17 @@ footer{display:none!important}.status{min-height:1.6rem}
 @media(max-height:30rem){#verdict{position:static}}
 """
 )
+# Soft, with what people read darkened until it meets the contrast of WCAG AA. System fonts: no other host is asked.
+THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    checkbox_label_background_fill_selected="*primary_600",
+    block_title_text_color="*primary_700",
+    block_label_text_color="*primary_700",
+    block_info_text_color="*neutral_600",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_300",
+)
 SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
 
 

@@ -12,7 +12,7 @@ from ember_demo.ui.work import MODEL_LOCK
 def layout():
     with gr.Accordion("Take it with you: report, edits, link", open=False):
         make = gr.Button("Make report and edit files")
-        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140)
+        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140, visible=False)
         shown_link = gr.Textbox(label="Link to this study, good for an hour", interactive=False, elem_id="link")
     return SimpleNamespace(make=make, files=files, link=shown_link)
 
@@ -28,6 +28,6 @@ def export(session):
         raise gr.Error(FIRST_ERASE)
     with MODEL_LOCK:
         try:
-            return session.export()
+            return gr.update(value=session.export(), visible=True)
         except EmberDemoError as error:
             raise gr.Error(str(error)) from None

@@ -36,7 +36,7 @@ def erased(url):
 def answers(shown):
     """By model, what it said to the last question."""
     talk = shown[2].rsplit("<section>", 1)[1]
-    return dict(re.findall(r"class=who>(.*?)<small>.*?<p>(.*?)</p>", talk))
+    return dict(re.findall(r"class=who><b>(.*?)</b>.*?<p>(.*?)</p>", talk))
 
 
 def test_erasing_shows_progress_features_tokens_scores_and_pictures(erased):
@@ -72,7 +72,7 @@ def test_blind_mode_names_nobody(erased):
     client, _ = erased
     talk = client.predict("Who is the author of Dracula?", ["original", "rmu"], True, api_name="/ask")[2]
     assert "EMBER" not in talk and "Original" not in talk and "Bram Stoker" in talk
-    assert re.search(r"class=who>[A-E]<", talk)
+    assert re.search(r"class=who><b>[A-E]<", talk)
 
 
 def test_an_attack_reports_each_epoch_of_each_model_and_leaves_them_to_be_talked_to(erased):

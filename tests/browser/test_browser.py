@@ -6,10 +6,11 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from ember_demo.sources import concept_names
-from ember_demo.ui.page import CSS, build_page
+from ember_demo.ui.page import CSS, THEME, build_page
 from ember_demo.ui.session import shared_model
 from tests.conftest import assert_same, snapshot
 
@@ -33,7 +34,7 @@ def browser():
 @pytest.fixture(scope="module")
 def url():
     demo = build_page().queue(max_size=20, api_open=False, default_concurrency_limit=20)
-    _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True, css=CSS)
+    _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True, css=CSS, theme=THEME)
     yield url
     demo.close()
 
@@ -221,3 +222,32 @@ def test_nothing_is_cut_off_on_a_phone(browser, url):
         press(page, "Next: erase it")
         expect(page.get_by_role("button", name="Erase", exact=True).last).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_step(browser, url, scheme):
+    page = browser.new_page(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)
+    page.goto(url)
+    for title in ("Guided tour", "Take it with you"):
+        page.get_by_text(title).click()
+
+    def check():
+        page.wait_for_timeout(500)  # until what moves has come to rest
+        found = Axe().run(page).response["violations"]
+        assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+    check()
+    press(page, "Next: choose a concept")
+    check()
+    press(page, "Next: erase it")
+    erase_quickly(page)
+    check()
+    press(page, "Next: compare the answers")
+    ask(page, "Where is Hogwarts from?")
+    expect(answer(page, "Where is Hogwarts from?", "Never learned it")).to_have_text(re.compile(r"\w"), timeout=60_000)
+    check()
+    press(page, "Next: attack it")
+    press(page, "Attack")
+    expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
+    check()
+    page.close()
