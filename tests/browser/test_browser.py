@@ -144,6 +144,7 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
     press(page, "Show first what EMBER would change")
     expect(page.locator("#erase-status")).to_contain_text("%", timeout=60_000)
     press(page, "Stop")
+    expect(page.locator("#erase-status")).to_contain_text("Stopped")
     erase_quickly(page)
     press(page, "Next: compare the answers")
     press(page, "Next: attack it")
