@@ -19,7 +19,7 @@ svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
 .talk section{margin:0 0 1.4rem}.talk h3{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
 .answer p{margin:.35rem 0;overflow-wrap:anywhere}.who{font-weight:600}.who small{display:block;font-weight:normal;opacity:.8}.right,.wrong{font-size:.9rem;font-weight:600}
-@media(max-width:40rem){.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
+@media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
 """
 
 
@@ -91,7 +91,7 @@ def token_chips(tokens):
     return f"<p class=tokens tabindex=0 role=group aria-label='Words that are changed'>{''.join(chips)}</p>{note}"
 
 
-def trace_picture(trace, cell=84, left=140, top=10):
+def trace_picture(trace, cell=84, left=230, top=10):
     """A causal trace as a heat map: the later a layer, the further right; the darker, the more of the answer comes back from there alone."""
     rows, layers = trace["places"], len(trace["restored"])
     wide = max(26, min(cell, 900 // layers))
@@ -144,7 +144,7 @@ def feature_cards(features, limit=12):
     return f"<div class=cards>{''.join(cards)}</div>{more}"
 
 
-def attack_curves(curves, steps, width=720, height=300, left=46, top=12, bottom=30, right=40):
+def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=30, right=40):
     """Right answers after each step of an attack as an SVG line a variant, with a legend.
 
     curves: list of shares by variant name, as far as known. steps: the names of all points. Chance is taken out of all shares, so that 0% is guessing.
@@ -178,7 +178,7 @@ def step_names(lists):
     return [names.pop() if len(names) == 1 else "best way found" for names in ({n for n in c if n} for c in columns)]
 
 
-def trials_picture(trials, width=720, height=220, left=46, right=20, top=12, bottom=30):
+def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bottom=30):
     """A search as a picture: the overall score of every trial, hollow where it hurt the model too much, and the best so far as a line."""
 
     def x(number):
@@ -214,7 +214,7 @@ def table(heads, rows):
     return f"<div class=scroll><table class=scores><tr>{head}</tr>{body}</table></div>"
 
 
-def delta_curve(trials, chosen, width=720, height=240, left=46, right=20, top=12, bottom=44):
+def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12, bottom=44):
     """Efficacy, specificity and coherence by the strength that was tried, as lines; the strength that was taken is marked.
 
     trials: as in report.json, `delta_trials`.
@@ -321,10 +321,10 @@ def before_after(rows):
     for name, shown, erased, attacked in rows:
         color = COLORS.get(name, COLORS["rmu"])
         more = max(0.0, (attacked or 0.0) - erased)
-        words = f"<b>{tenths(erased)}</b>" + (f" &#8594; <b>{tenths(attacked)}</b>" if attacked is not None else "")
+        words = tenths(erased) if attacked is None else f"{round(10 * erased)} &#8594; {tenths(attacked)}"
         lines.append(
             f"<div class=bar><span>{escape(shown)}</span><span class=track><span class=fill style='width:{erased:.1%};background:{color}'></span>"
-            f"<span class='fill back' style='width:{more:.1%};--c:{color}'></span></span><span>{words}</span></div>"
+            f"<span class='fill back' style='width:{more:.1%};--c:{color}'></span></span><b>{words}</b></div>"
         )
     return "".join(lines)
 

@@ -29,8 +29,10 @@ def layout():
         "**never learned** the concept: what it gains is learning, not recovery."
     )
     with gr.Row():
-        who = gr.Radio([(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2)
-        attack_name = gr.Dropdown(of_threat(Relearning.threat_model), value=Relearning.name, label="How?", scale=1)
+        who = gr.Radio(
+            [(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2, min_width=320
+        )
+        attack_name = gr.Dropdown(of_threat(Relearning.threat_model), value=Relearning.name, label="How?", scale=1, min_width=220)
     about = gr.Markdown(about_attack(Relearning.name), elem_id="attack-about")
     with gr.Row():
         attack = gr.Button("Attack", variant="primary")

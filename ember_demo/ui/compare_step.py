@@ -25,9 +25,8 @@ def layout():
     gr.Markdown(
         "Ask all of them the same. What is right is told only where the question is one of the concept's own, whose answer is known."
     )
-    with gr.Row():
-        shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown", scale=4)
-        blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.", scale=1, min_width=200)
+    shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
+    blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
     suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
     with gr.Row():
         question = gr.Textbox("", label="Your question", placeholder="Ask all of them at once", max_lines=3, scale=5, elem_id="question")

@@ -19,11 +19,11 @@ MODEL, CONCEPT, ERASE, COMPARE, ATTACK = range(1, 6)
 CSS = (
     PIECES
     + """
-footer{display:none!important}.status{min-height:1.6rem}
+footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
 #verdict{position:sticky;top:0;z-index:20;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important}
 .scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
-@media(max-width:40rem){#verdict{font-size:.85rem;line-height:1.25}#verdict .bar{margin:.1rem 0}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
+@media(max-width:40rem){#verdict{font-size:.8rem;line-height:1.2}#verdict .bar{margin:.1rem 0;grid-template-columns:8.5rem 1fr 4.8rem}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
 @media(max-height:30rem){#verdict{position:static}}
 """
 )
@@ -35,6 +35,8 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     block_title_text_color="*primary_700",
     block_label_text_color="*primary_700",
     block_info_text_color="*neutral_600",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
     input_placeholder_color="*neutral_500",
     input_placeholder_color_dark="*neutral_300",
 )
@@ -84,7 +86,10 @@ def build_page(model_id=POCKET, with_tour=False):
             go(button, step)
 
         def stopping(button, said, running, sentence="Stopped; the model is as it was."):
-            button.click(lambda: sentence, None, said, cancels=running, queue=False, api_visibility="private")
+            """The sentence comes after the cancelling, or the last word of the work might come after it."""
+            button.click(None, cancels=running, queue=False, api_visibility="private").then(
+                lambda: sentence, None, said, queue=False, show_progress="hidden", api_visibility="private"
+            )
 
         def afterwards(event):
             """What follows everything that changes what a visitor has: verdict, the link, how to repeat it."""

@@ -65,6 +65,12 @@ def press(page, name):
     page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
 
 
+def stop(page, said):
+    press(page, "Stop")
+    expect(page.locator(said)).to_contain_text("Stopped")
+    page.wait_for_timeout(1000)  # no person presses the next button sooner
+
+
 def to_erase(page, concept=None):
     press(page, "Next: choose a concept")
     if concept:
@@ -139,19 +145,16 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
     to_erase(page)
     press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text("%")
-    press(page, "Stop")
-    expect(page.locator("#erase-status")).to_contain_text("Stopped")
+    stop(page, "#erase-status")
     press(page, "Show first what EMBER would change")
     expect(page.locator("#erase-status")).to_contain_text("%", timeout=60_000)
-    press(page, "Stop")
-    expect(page.locator("#erase-status")).to_contain_text("Stopped")
+    stop(page, "#erase-status")
     erase_quickly(page)
     press(page, "Next: compare the answers")
     press(page, "Next: attack it")
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("%", timeout=60_000)
-    press(page, "Stop")
-    expect(page.locator("#attack-status")).to_contain_text("Stopped")
+    stop(page, "#attack-status")
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
 
