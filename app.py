@@ -5,12 +5,14 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import argparse
+import contextlib
 import sys
 
-import gradio as gr
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401 - on a Hugging Face Space with ZeroGPU it must come before torch
 
 from ember_demo.errors import EmberDemoError
-from ember_demo.ui.page import CSS, build_page
+from ember_demo.ui.page import CSS, THEME, build_page
 from ember_demo.ui.session import shared_model
 
 
@@ -20,15 +22,16 @@ def main():
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1, or GRADIO_SERVER_NAME")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
     parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
+    parser.add_argument("--tour", action="store_true", help="open with the guided tour")
     options = parser.parse_args()
     try:
         shared_model(options.model, "auto")
-        demo = build_page(options.model).queue(max_size=20, api_open=False)
+        demo = build_page(options.model, options.tour).queue(max_size=20, api_open=False, default_concurrency_limit=20)
         demo.launch(
             server_name=options.host,
             server_port=options.port,
             share=options.share,
-            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=THEME,
             css=CSS,
             ssr_mode=False,
             run_history=False,

@@ -48,6 +48,13 @@ def _parser():
     )
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
     study.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME.SETTING=VALUE",
+        help="another value, as JSON, for a setting of an eraser or attack, such as rmu.steps=80; may be given several times",
+    )
+    study.add_argument(
         "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
     )
     study.add_argument("--jobs", type=int, default=1, help="of a grid: how many at once")
@@ -121,7 +128,8 @@ def _check(parser, options):
     if options.command not in ("study", "erase"):
         return
     if getattr(options, "grid", None):
-        ignored = [name for name in ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune") if getattr(options, name)]
+        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set")
+        ignored = [name for name in given if getattr(options, name)]
         ignored += [
             name
             for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0))
@@ -167,15 +175,22 @@ def _study(options):
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
     from ember_demo.report import summary, write_report
+    from ember_demo.settings import read_settings, with_settings
     from ember_demo.study import choose_by_name, run_study
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     attacks = choose_by_name(_names(options.attacks or ""), ATTACKS, "attack")
+    settings = read_settings(options.set)
+    _refuse_unused(settings, erasers, ATTACKS.values() if options.attacks is None else attacks)
     progress = terminal()
     model, concept = _model_and_concept(options, progress)
     if options.attacks is None:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
-    erasers, attacks = ([_configured(thing, model, options) for thing in things] for things in (erasers, attacks))
+        _refuse_unused(settings, erasers, attacks)
+    erasers, attacks = (
+        [with_settings(_configured(thing, model, options), settings.get(thing.name, {})) for thing in things]
+        for things in (erasers, attacks)
+    )
     searches = {}
     if options.tune:
         erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
@@ -183,6 +198,13 @@ def _study(options):
     write_report(report, options.out)
     print(summary(report))
     print(f"Written: {options.out / 'report.json'}, {options.out / 'report.html'}")
+
+
+def _refuse_unused(settings, erasers, attacks):
+    names = [thing.name for thing in (*erasers, *attacks)]
+    unused = [name for name in settings if name not in names]
+    if unused:
+        raise EmberDemoError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(names) or 'none'}.")
 
 
 def _searched(model, concept, erasers, options, progress):

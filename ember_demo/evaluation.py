@@ -159,6 +159,11 @@ def ask(model, questions):
     return replies
 
 
+def mentions(text, question):
+    """Whether a free reply holds an accepted answer, word for word."""
+    return any(f" {normalise(a)} " in f" {normalise(text)} " for a in (question.answer, *question.aliases))
+
+
 def accuracy_of(model, questions):
     """Share of right answers in [0, 1]."""
     return share_right(ask(model, questions))

@@ -57,6 +57,13 @@ class FeatureSet:
         """Mask (n,) of the tokens that an edit changes: concept-only and active on a chosen feature."""
         return self.concept_only & (self.activations[:, self.chosen] != 0).any(axis=1)
 
+    def without(self, indices):
+        """The same with these features not chosen; ConceptError where none is left."""
+        kept = replace(self, features=tuple(replace(f, chosen=f.chosen and f.index not in indices) for f in self.features))
+        if not kept.chosen:
+            raise ConceptError("Every feature is switched off, so nothing is left to edit; switch one on.")
+        return kept
+
 
 def find_features(model, concept, rank, ratio, share, sparsity=None, max_iter=20000, seed=0, progress=silent):
     """Factorize the embeddings of the concept's and the neutral texts' tokens; score and choose features.

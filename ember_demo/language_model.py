@@ -260,6 +260,15 @@ class LanguageModel:
                 self.network.requires_grad_(False).eval()
 
     @contextmanager
+    def holding(self, tensors):
+        """The model with these tensors, by parameter name, in the place of its own inside the block."""
+        with self.preserved(tensors):
+            with torch.no_grad():
+                for name, tensor in tensors.items():
+                    self.parameter(name).copy_(tensor)
+            yield self
+
+    @contextmanager
     def unedited(self):
         """The base weights inside the block; the applied edits go on again after it."""
         edits = [edit for edit, _ in self.applied_edits]
@@ -525,8 +534,12 @@ def _devices():
 
 def load_control(concept_name, precision="fp32"):
     """The shipped pocket model that never learned the concept, or None where there is none."""
-    folder = CONTROLS / slug(concept_name)
-    return load_model(str(folder), precision) if folder.is_dir() else None
+    return load_model(str(CONTROLS / slug(concept_name)), precision) if has_control(concept_name) else None
+
+
+def has_control(concept_name):
+    """Whether a pocket model that never learned the concept ships."""
+    return (CONTROLS / slug(concept_name)).is_dir()
 
 
 def _four_bit():

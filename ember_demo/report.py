@@ -1,28 +1,39 @@
 """report.json, and report.html: one self-contained page, pictures before numbers."""
 
-import itertools
 import json
 from html import escape
 
-from ember_demo.memory import WORDS, size
+from ember_demo import pictures
+from ember_demo.attacks import ATTACKS
+from ember_demo.concept import KINDS
+from ember_demo.language_model import POCKET
+from ember_demo.pictures import (
+    attack_curves,
+    definitions,
+    feature_cards,
+    score_bars,
+    score_table,
+    step_names,
+    table,
+    token_chips,
+    trace_view,
+    trials_picture,
+)
 from ember_demo.tuning import FIGURES
-from ember_demo.wording import COLORS, DEFINITIONS, label
+from ember_demo.wording import label
 
-PIECES_CSS = """
-.bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
-.bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
-.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
-.scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
-.scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
-@media(max-width:40rem){.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
-"""
 CSS = (
-    PIECES_CSS
+    pictures.CSS
     + """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}.lead{font-size:1.15rem}
-.note{color:#5b6675}svg{max-width:100%;height:auto}
+.note{color:#5b6675;opacity:1;overflow-wrap:anywhere}svg{max-width:100%;height:auto}pre{white-space:pre-wrap}
+.replies td,.replies th{text-align:left;vertical-align:top}.replies{table-layout:fixed;min-width:44rem;overflow-wrap:anywhere}.replies thead th:first-child{width:22%}
+@media screen and (prefers-color-scheme:dark){:root{color-scheme:dark}body{color:#e6e9ee;background:#14181f}.note{color:#a3adbb}
+svg{color:#1c2430;background:#fff;border-radius:8px}}
+@media print{@page{margin:15mm}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{max-width:none;margin:0;padding:0;font-size:10.5pt}
+h2,summary{break-after:avoid}svg,tr,.bar,.cards>div,li{break-inside:avoid}thead{display:table-header-group}
+.scroll,.tokens{overflow:visible;max-height:none}.scores{font-size:8pt;min-width:0}.scores th,.scores td{padding:.15rem .2rem}}
 """
 )
 
@@ -78,14 +89,49 @@ def verdict(report, attack=None):
     return sentence + "."
 
 
+def limits(report):
+    """What the figures of a report do not say, a sentence each, from what was run."""
+    concept, tried = report["concept"], report["attacks"]
+    untried = [name for name in ATTACKS if name not in tried]
+    lines = [f"Erasure is not proof of deletion: a model that no longer answers can still hold something on {concept} in its weights."]
+    if tried:
+        lines.append(f"Only these attacks were tried, with the settings of this run: {', '.join(tried)}. Others may bring back more.")
+    else:
+        lines.append("No attack was tried, so nothing is known of how well the erasure holds.")
+    if untried:
+        lines.append(f"Attacks that this program has and that were not run: {', '.join(untried)}.")
+    if tried and not any("control" in results for results in tried.values()):
+        lines.append(
+            f"No model that never learned {concept} was there to compare with, so what an attack taught is not told from what it got back."
+        )
+    if report["variants"]:
+        lines.append(
+            "An open answer counts as right where it is the reference answer or one of its written aliases; case, accents, articles and punctuation do "
+            "not matter. A right answer in other words counts as wrong, and nobody has read the answers."
+        )
+        lines.append(
+            "Intervals of right answers are 95% Wilson intervals over facts: several wordings of a fact count once. Those of efficacy and specificity "
+            "come from drawing the subjects anew (bootstrap). The other figures have none."
+        )
+        lines.append(f"All of it is one run with seed {report['seed']}; the intervals do not say what another seed would change.")
+    if report["model"]["id"] == POCKET:
+        lines.append("The embedded model is small and was made for this demo: what holds for it need not hold for a large one.")
+    uncovered = report["coverage"]["uncovered"]
+    if uncovered and report["edited_tokens"]:
+        lines.append(f"EMBER changes no word in the names of these subjects, so it protects nothing known of them: {', '.join(uncovered)}.")
+    return lines
+
+
 def to_html(report):
     """The whole report as one HTML page with no outside resource."""
     concept, model = escape(report["concept"]), report["model"]
     sections = [
         f"<h1>Erasing {concept}</h1>",
         f"<p class=lead>{escape(verdict(report))}</p>" + (f"<p><b>{escape(warning(report))}</b></p>" if warning(report) else ""),
-        f"<p class=note>{escape(model['id'])}: {escape(model['architecture'])}, {model['parameters']:,} parameters, "
-        f"{escape(model['precision'])}; seed {report['seed']}.</p>",
+        (
+            f"<p class=note>{escape(model['id'])}: {escape(model['architecture'])}, {model['parameters']:,} parameters, "
+            f"{escape(model['precision'])}; seed {report['seed']}.</p>"
+        ),
     ]
     if report["variants"]:
         sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
@@ -93,7 +139,7 @@ def to_html(report):
         sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results))
     sections += [f"<p class=note>{escape(attack)} was left out. {escape(why)}</p>" for attack, why in report.get("skipped", {}).items()]
     if report["variants"]:
-        sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions())
+        sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions() + _answers(report))
     else:
         sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
     if report.get("trace"):
@@ -104,167 +150,49 @@ def to_html(report):
         sections.append(_deltas(report))
     sections.append(_searches(report))
     sections.append(f"<h2>Settings</h2><pre>{escape(json.dumps(report['settings'], indent=1))}</pre>")
-    sections.append(f"<p class=note>Seconds: {escape(', '.join(f'{k} {v:.0f}' for k, v in report['seconds'].items()))}.</p>")
+    sections.append(_made(report))
+    sections.append("<h2>Limits, in plain words</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in limits(report)) + "</ul>")
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Erasing {concept}</title><style>{CSS}</style><body>{''.join(sections)}</body></html>"
     )
 
 
-def memory_bars(offer):
-    """What a model needs here, by kind of work, beside what is free: one bar each, and the plan in a sentence."""
-    plan, lines = offer.plan, []
-    top = max(plan.free, *(sum(parts.values()) for parts in plan.needs.values()))
-    for work, parts in plan.needs.items():
-        total = sum(parts.values())
-        fits = plan.fits[work]
-        color, verdict = ("#0072b2", "fits") if fits else ("#d55e00", "does not fit")
-        lines.append(
-            f"<div class=bar><span>{escape(WORDS[work].capitalize())}</span><span class=track><span class=fill "
-            f"style='width:{100 * total / top:.1f}%;background:{color}'></span></span><span>{size(total)} <small>{verdict}</small></span></div>"
-        )
-    lines.append(
-        f"<div class=bar><span>Free here</span><span class=track><span class=fill style='width:{100 * plan.free / top:.1f}%;background:#6b7280'>"
-        f"</span></span><span>{size(plan.free)}</span></div>"
-    )
-    return f"<p>{escape(offer.sentence)}</p><details><summary>What each step needs</summary>{''.join(lines)}</details>"
-
-
-def score_bars(variants, concept):
-    """Share of right answers on the concept as bars, one a variant, with its interval. `variants` as in report.json."""
-    rows = []
-    for name, scores in variants.items():
-        share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
-        rows.append(
-            f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
-            f"style='width:{share:.1%};background:{COLORS.get(name, '#667')}'></span></span>"
-            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small></span></div>"
-        )
-    return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals.</p>" + "".join(rows)
-
-
-def score_table(variants):
-    """The metrics as a table, each head with its definition on hover. `variants` as in report.json."""
-    keys = [key for key in DEFINITIONS if any(key.replace(" ", "_") in s for s in variants.values())]
-    heads = "".join(f"<th><abbr title='{escape(DEFINITIONS[k], quote=True)}'>{escape(k)}</abbr></th>" for k in keys)
-    rows = []
-    for name, scores in variants.items():
-        values = (scores.get(k.replace(" ", "_")) for k in keys)
-        cells = "".join(f"<td>{'' if v is None else f'{v:.2f}'}</td>" for v in values)
-        rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
-    return f"<div class=scroll><table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
-
-
-def definitions():
-    """Every metric in plain words, as a list."""
-    items = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items())
-    return f"<details><summary>What these words mean</summary><ul>{items}</ul></details>"
-
-
-def token_chips(tokens):
-    """Tokens that an edit changes, the most changed first; what is known of the change on hover; generic ones with a dashed edge."""
-    chips = []
-    for token in sorted(tokens, key=lambda t: -t.get("relative_change", 0)):
-        about = []
-        if "relative_change" in token:
-            about.append(f"changed by {token['relative_change']:.1f} times its own length")
-        if "before" in token:
-            about.append(f"nearest before: {', '.join(token['before'])}; after: {', '.join(token['after'])}")
-        if token.get("generic"):
-            about.append("looks like an everyday word")
-        css = " class=generic" if token.get("generic") else ""
-        chips.append(f"<span{css} title='{escape('; '.join(about), quote=True)}'>{escape(token['token']) or '&nbsp;'}</span>")
-    generic = sum(bool(t.get("generic")) for t in tokens)
-    note = f"<p class=note>{generic} of {len(tokens)} look like everyday words (dashed).</p>" if generic else ""
-    return f"<p class=tokens>{''.join(chips)}</p>{note}"
-
-
-def trace_picture(trace, cell=52, left=120, top=30):
-    """A causal trace as a heat map: the later a layer, the further right; the darker, the more of the answer comes back from there alone."""
-    rows, layers = trace["places"], len(trace["restored"])
-    wide = max(26, min(cell, 900 // layers))
-    width, height = left + wide * layers + 20, top + 40 * len(rows) + 40
-    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='How much of the answer comes back, by layer and word'>"]
-    for r, place in enumerate(rows):
-        parts.append(f"<text x={left - 8} y={top + 40 * r + 25} font-size=12 text-anchor=end fill='currentColor'>{escape(place)}</text>")
-        for n in range(layers):
-            share = trace["restored"][n][r]
-            parts.append(
-                f"<rect x={left + wide * n} y={top + 40 * r} width={wide - 2} height=38 fill='{COLORS['ember+rmu']}' "
-                f"fill-opacity='{max(0.04, min(1, share)):.2f}'><title>{share:.0%} comes back</title></rect>"
-            )
-    for n in range(layers):
-        name = "words" if n == 0 else str(n)
-        parts.append(
-            f"<text x={left + wide * (n + 0.5)} y={top + 40 * len(rows) + 16} font-size=11 text-anchor=middle fill='currentColor'>{name}</text>"
-        )
-    parts.append(
-        f"<text x={left + wide * layers / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>layer after which the states are put "
-        "back</text></svg>"
-    )
-    return "".join(parts)
-
-
-def trace_view(trace, concept):
-    """Where the knowledge lives: the heat map, and what is lost without the words and without the MLPs."""
-    known = trace["known"]
-
-    def lost(value):
-        return f"{max(0.0, 1 - value / known):.0%}" if known else "nothing"
-
+def _answers(report):
+    """Every test question with what each variant answered, the concept's questions first."""
+    names = list(report["variants"])
+    about = {
+        "concept": f"On {report['concept']}",
+        "similar": "On a neighbouring subject, to be kept",
+        "general": "General knowledge, to be kept",
+    }
+    groups = []
+    for kind in KINDS:
+        rows = [row for row in report["answers"] if row["kind"] == kind]
+        if rows:
+            groups.append(f"<tr><th colspan={2 + len(names)}>{escape(about[kind])}: {len(rows)} questions</th></tr>")
+        for row in rows:
+            cells = [f"<td>{escape(row['question'])}</td><td>{escape(row['reference'])}</td>"]
+            for name in names:
+                given = row["given"][name]
+                mark = "<span role=img title=right>&#10003;</span>" if given["right"] else "<span role=img title=wrong>&#10007;</span>"
+                cells.append(f"<td>{mark} {escape(given['text'])}</td>")
+            groups.append(f"<tr>{''.join(cells)}</tr>")
+    heads = "".join(f"<th>{escape(head)}</th>" for head in ("question", "reference answer", *map(label, names)))
     return (
-        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} a token. With noise in place of the "
-        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only: "
-        "dark on the left and above, the words themselves carry it; dark further right, it has moved on.</p>"
-        f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
-        f"the average in the place of what the MLP layers make of these words, {lost(trace['without_mlps'])}. An erasure that changes only one of the "
-        "two leaves what the other holds.</p>"
+        f"<details><summary>All {len(report['answers'])} questions with every answer</summary><div class=scroll><table class='scores replies'>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(groups)}</tbody></table></div></details>"
     )
 
 
-def feature_cards(features, limit=12):
-    """Features as cards: top tokens and how much of each is the concept's own."""
-    cards = []
-    for feature in features[:limit]:
-        words = escape(", ".join(feature["tokens"][:10]))
-        cards.append(f"<div><b>{feature['share']:.0%} the concept's own</b><br><small>{words}</small></div>")
-    more = f"<p class=note>... and {len(features) - limit} more.</p>" if len(features) > limit else ""
-    return f"<div class=cards>{''.join(cards)}</div>{more}"
-
-
-def attack_curves(curves, steps, width=720, height=300, left=46, top=12, bottom=30, right=40):
-    """Right answers after each step of an attack as an SVG line a variant, with a legend.
-
-    curves: list of shares by variant name, as far as known. steps: the names of all points.
-    """
-
-    def x(number):
-        return left + (width - left - right) * number / max(1, len(steps) - 1)
-
-    def y(share):
-        return top + (height - top - bottom) * (1 - share)
-
-    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by step of the attack'>"]
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
-        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
-    for number, step in enumerate(steps):
-        parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>{escape(step)}</text>")
-    legend = []
-    for name, curve in curves.items():
-        color = COLORS.get(name, "#667")
-        line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
-        dash = " stroke-dasharray='6 4'" if name == "control" else ""
-        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5'{dash}></polyline>")
-        parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color}'></circle>" for e, a in enumerate(curve)]
-        legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
-    return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
-
-
-def step_names(lists):
-    """One name for each point of the curves of an attack; where variants fell to different ways, it is the best found of each."""
-    columns = itertools.zip_longest(*lists)
-    return [names.pop() if len(names) == 1 else "best way found" for names in ({n for n in c if n} for c in columns)]
+def _made(report):
+    """How long it took, and when, on what and with which versions it was made."""
+    made, lines = report["made"], []
+    if report["seconds"]:
+        lines.append(f"Seconds: {', '.join(f'{k} {v:.0f}' for k, v in report['seconds'].items())}.")
+    lines.append(f"Made {made['date']} on {made['platform']} with {', '.join(f'{k} {v}' for k, v in made['versions'].items())}.")
+    lines.append(f"Fingerprint of the model's weights: {report['model']['fingerprint']}.")
+    return "".join(f"<p class=note>{escape(line)}</p>" for line in lines)
 
 
 def _curves(results):
@@ -279,7 +207,7 @@ def _attack_table(results):
         cells += [f"{r[key]:.0%}" if key in r else "" for key in ("after_covered", "after_uncovered")]
         rows.append(cells)
     heads = ["variant", "before", "after", "95% interval", "after, subjects EMBER edits", "after, subjects it leaves alone"]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _came_back(results):
@@ -295,7 +223,7 @@ def _came_back(results):
             heads = ["subject", "kind of fact", "answer", "its tokens that EMBER edits", "its other tokens"]
             parts.append(
                 f"<details><summary>What came back from {escape(label(name))}: {len(rows)} of {len(result['facts'])} facts</summary>"
-                f"{_table(heads, rows)}</details>"
+                f"{table(heads, rows)}</details>"
             )
     return "".join(parts)
 
@@ -319,7 +247,7 @@ def _deltas(report):
         for t in report["delta_trials"]
     ]
     heads = ["delta", "efficacy", "specificity", "general ability", "coherence", "overall", "within limits"]
-    return "<h2>How delta was chosen</h2><p>On validation questions, which score nothing else.</p>" + _table(heads, rows)
+    return "<h2>How delta was chosen</h2><p>On validation questions, which score nothing else.</p>" + table(heads, rows)
 
 
 def trials_table(trials):
@@ -332,36 +260,6 @@ def trials_table(trials):
     return "\n".join(lines)
 
 
-def trials_picture(trials, width=720, height=220, left=46, right=20, top=12, bottom=30):
-    """A search as a picture: the overall score of every trial, hollow where it hurt the model too much, and the best so far as a line."""
-
-    def x(number):
-        return left + (width - left - right) * number / max(1, len(trials) - 1)
-
-    def y(share):
-        return top + (height - top - bottom) * (1 - share)
-
-    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Overall score by trial of the search'>"]
-    for tick in (0, 0.5, 1):
-        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
-        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:g}</text>")
-    best, line = 0.0, []
-    for number, trial in enumerate(trials):
-        best = max(best, trial["overall"] if trial["within_limits"] else 0.0)
-        line.append(f"{x(number):.1f},{y(best):.1f}")
-        fill = COLORS["ember"] if trial["within_limits"] else "none"
-        about = escape(", ".join(f"{k} {v:.3g}" for k, v in trial["settings"].items()))
-        parts.append(
-            f"<circle cx='{x(number):.1f}' cy='{y(trial['overall']):.1f}' r='4' fill='{fill}' stroke='{COLORS['ember+rmu']}'>"
-            f"<title>{about}</title></circle>"
-        )
-    parts.append(f"<polyline points='{' '.join(line)}' fill='none' stroke='{COLORS['ember+rmu']}' stroke-width='2'></polyline>")
-    parts.append(
-        f"<text x={(left + width) / 2} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>trials, in order</text></svg>"
-    )
-    return "".join(parts)
-
-
 def _searches(report):
     """How each eraser's settings were searched."""
     parts = []
@@ -371,12 +269,6 @@ def _searches(report):
         parts.append(
             f"<h2>How the settings of {escape(label(name))} were found</h2><p>Overall score on validation questions, which score nothing else, trial by "
             "trial; a hollow dot hurt the model's other abilities or its fluency by more than a tenth. The line is the best so far.</p>"
-            f"{trials_picture(trials)}<details><summary>All trials</summary>{_table([*names, *FIGURES], rows)}</details>"
+            f"{trials_picture(trials)}<details><summary>All trials</summary>{table([*names, *FIGURES], rows)}</details>"
         )
     return "".join(parts)
-
-
-def _table(heads, rows):
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<div class=scroll><table class=scores><tr>{head}</tr>{body}</table></div>"

@@ -1,8 +1,10 @@
 """One run from concept to report: erase in every way asked for, score, attack."""
 
+import platform
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 from ember_demo.erasers import Ember, extend
 from ember_demo.errors import ConceptError, EmberDemoError, ModelError
@@ -13,6 +15,7 @@ from ember_demo.understanding import causal_trace, traceable, what_changed
 
 ORIGINAL = "original"
 CONTROL = "control"
+PACKAGES = ("torch", "transformers", "scikit-learn", "safetensors", "accelerate", "peft", "bitsandbytes", "optuna", "gradio")
 
 
 class Clock(dict):
@@ -179,8 +182,29 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
             attack: {name: r.as_dict() | _by_coverage(model, ember, r) for name, r in by_variant.items()}
             for attack, by_variant in results.items()
         },
+        "answers": _answers(scores),
         "seconds": {name: round(value, 2) for name, value in (seconds or {}).items()},
+        "made": _made(),
     }
+
+
+def _answers(scores):
+    """Every test question with its reference answer, and what each variant answered."""
+    rows = []
+    for replies in zip(*(s.replies for s in scores.values()), strict=True):
+        question = replies[0].question
+        given = {name: {"text": reply.text, "right": reply.right} for name, reply in zip(scores, replies)}
+        rows.append({"question": question.text, "reference": question.answer, "kind": question.kind, "given": given})
+    return rows
+
+
+def _made():
+    """When (UTC) and on what a report was made, and with which versions of Python and of the packages that are installed."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "platform": platform.platform(), "versions": versions}
 
 
 def _by_coverage(model, ember, result):

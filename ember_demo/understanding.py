@@ -4,10 +4,13 @@ import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from ember_demo.errors import ConceptError
+from ember_demo.features import divide_tokens
 from ember_demo.progress import silent
 from ember_demo.texts import neutral_sentences
 
@@ -192,3 +195,32 @@ def is_generic(token, common):
     """Whether a token says little of a concept: a stop word, a letter or two, no letters, or an everyday word in another spelling or form."""
     word = token.lower()
     return len(word) < 3 or not word.isalpha() or word in ENGLISH_STOP_WORDS or word in common
+
+
+def word_map(model, concept, edit, most_neutral=400, seed=0):
+    """Places of the texts' words in the plane of the two main directions (PCA) of their rows, of unit length, before and after an EMBER edit.
+
+    The plane is fitted to the rows before the edit. Returns (points, before, after): dicts with `token` and `kind`, and two (n, 2) arrays in [0, 1].
+    """
+    ids, concept_only, _ = divide_tokens(model, concept)
+    edited = np.isin(ids, edit.changes[model.embedding_name].rows.numpy())
+    everyday = np.flatnonzero(~concept_only)
+    if len(everyday) > most_neutral:
+        everyday = np.random.default_rng(seed).choice(everyday, most_neutral, replace=False)
+    kept = np.sort(np.concatenate([np.flatnonzero(concept_only), everyday]))
+    rows = torch.from_numpy(ids[kept]).to(model.device)
+
+    def unit_rows():
+        return torch.nn.functional.normalize(model.embeddings[rows].detach().float(), dim=1).cpu().numpy()
+
+    before = unit_rows()
+    with edit.applied(model):
+        after = unit_rows()
+    plane = PCA(n_components=2, random_state=seed).fit(before)
+    places = np.concatenate([plane.transform(before), plane.transform(after)])
+    places = (places - places.min(axis=0)) / np.maximum(1e-9, np.ptp(places, axis=0))
+    points = [
+        {"token": model.tokenizer.decode([i]).strip(), "kind": "edited" if edited[n] else "concept" if concept_only[n] else "neutral"}
+        for n, i in zip(kept, ids[kept].tolist())
+    ]
+    return points, places[: len(kept)], places[len(kept) :]

@@ -41,3 +41,8 @@ DEFINITIONS = {
 def label(variant):
     """The name of a variant as people see it."""
     return LABELS.get(variant) or " + ".join(LABELS.get(part, part.upper() if part in ERASERS else part) for part in variant.split("+"))
+
+
+def color(variant):
+    """The colour of a variant: that of its role, whichever the baseline is."""
+    return COLORS.get(variant) or COLORS["ember+rmu" if variant.startswith("ember+") else "rmu"]

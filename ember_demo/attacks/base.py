@@ -49,6 +49,7 @@ class Attack(ABC):
     threat_model: str
     description: str
     points = 2  # of its curve
+    changes_weights = False  # whether the model holds what the attack made of it when the last point of the curve is made
 
     def run(self, model, concept, edit=None, seed=0, progress=silent):
         """Attack the model with `edit` applied; an AttackResult. The model is left as it was.

@@ -26,6 +26,7 @@ class FineTuning(Attack):
     """Full fine-tuning with AdamW and float32 masters; on a 4-bit base, of adapters on every linear layer and of the embedding table."""
 
     threat_model: ClassVar[str] = WEIGHTS
+    changes_weights: ClassVar[bool] = True
 
     epochs: int = 3
     learning_rate: float | None = None
@@ -185,6 +186,7 @@ class RelearningSweep(Relearning):
     rates: tuple = (1.0, 3.0)  # times the usual one
     shares: tuple = (0.5, 1.0)
     points: ClassVar[int] = 2
+    changes_weights: ClassVar[bool] = False
 
     def attack(self, model, concept, seed, progress):
         questions, trials = concept.select("concept", "test"), first_wordings(concept.select("concept", "validation"))

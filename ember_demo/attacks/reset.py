@@ -20,6 +20,8 @@ class Reset(Attack):
     Where no row looks edited there is nothing to reset, and retraining alone is another attack.
     """
 
+    changes_weights: ClassVar[bool] = True
+
     epochs: int = 1
 
     @property

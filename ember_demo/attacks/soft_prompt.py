@@ -16,6 +16,8 @@ class SoftPrompt(Relearning):
         "Trains a few made-up words before the question, and no weight, on some facts of the concept, and asks about others: draws out what is there."
     )
 
+    changes_weights: ClassVar[bool] = False
+
     epochs: int = 3
     virtual_tokens: int = 8
     faster: float = 100.0

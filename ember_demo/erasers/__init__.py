@@ -10,8 +10,12 @@ from ember_demo.erasers.snmf import SNMF
 ERASERS = {
     eraser.name: eraser for eraser in (Ember, RMU, SNMF, GradDiff, NPO, SimNPO, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
 }
+BASELINES = [
+    name for name, eraser in ERASERS.items() if eraser.combines and eraser is not Ember
+]  # what EMBER is compared and combined with
 
 __all__ = [
+    "BASELINES",
     "ERASERS",
     "NPO",
     "RMU",

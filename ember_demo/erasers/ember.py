@@ -25,6 +25,7 @@ class Ember(Eraser):
     overshoots; "auto" takes the best of the paper's grid on the validation questions.
     ratio, share: the rule of `find_features`. sparsity: None means the rule there.
     keep: words that stay as they are, in capitals or not, whatever the features say.
+    skip_features: indices of features that are left alone although the rule chooses them.
     published: a folder or Hub dataset with the authors' fitted features, taken instead of a factorization of our own.
     judge: who chooses among the features with that ratio, instead of the share: "self" (the model itself), a chat model's Hub id, or the base URL
     of an OpenAI-like server; None means the numeric rule.
@@ -44,7 +45,8 @@ class Ember(Eraser):
     share: float = 0.5
     sparsity: float | None = None
     max_iter: int = 20000
-    keep: tuple = ()
+    keep: tuple[str, ...] = ()
+    skip_features: tuple[int, ...] = ()
     published: str | None = None
     judge: str | None = None
 
@@ -67,6 +69,7 @@ class Ember(Eraser):
 
     def edit(self, model, concept, features, progress=silent):
         """The WeightEdit for these features, with delta chosen on the validation questions where it is "auto"."""
+        features = features.without(self.skip_features)
         if self.delta != "auto":
             return self._edit(model, features)
         candidates = [replace(self, delta=delta)._edit(model, features) for delta in DELTAS]

@@ -1,238 +1,265 @@
-"""The layout: four steps on one page, from concept to attack."""
+"""The layout: five steps on one page, the verdict above them, the tour beside them; and what each click sets going."""
+
+import os
 
 import gradio as gr
 
-from ember_demo.attacks import ATTACKS
-from ember_demo.erasers.ember import DELTAS
-from ember_demo.language_model import MODELS, POCKET
-from ember_demo.memory import PRECISIONS
-from ember_demo.report import PIECES_CSS
-from ember_demo.sources import concept_names
-from ember_demo.ui import handlers
-from ember_demo.ui.session import Session
-from ember_demo.wording import COLORS, LABELS
+from ember_demo.language_model import POCKET
+from ember_demo.pictures import CSS as PIECES
+from ember_demo.ui import attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
+from ember_demo.ui.session import STUDIES, Session
 
 TITLE = "EMBER: erase a concept, then try to get it back"
 INTRO = """
 # EMBER: erase a concept, then try to get it back
-A language model can be made to *forget* a subject. Many methods hide the knowledge rather than remove it, and a little retraining
-brings it back. **EMBER** also edits the model's word table, where a word's meaning enters the model. See for yourself: erase,
-chat with the model before and after, then attack it.
+A language model can be made to *forget* a subject. Many methods hide the knowledge rather than remove it, and a little retraining brings it back.
+**EMBER** also edits the model's word table, where a word's meaning enters the model. See for yourself, in five steps.
 """
-CHAT_HEADINGS = {
-    "original": "as it was",
-    "rmu": "layers retrained, word table untouched",
-    "ember": "word table edited, layers untouched",
-    "ember+rmu": "both",
-}
-# The room above the first message keeps the chat's own buttons off it.
-CSS = PIECES_CSS + "footer{display:none!important} .status{min-height:1.6rem} .bubble-wrap{padding-top:2rem!important}"
+MODEL, CONCEPT, ERASE, COMPARE, ATTACK = range(1, 6)
+CSS = (
+    PIECES
+    + """
+footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
+#verdict{position:sticky;top:0;z-index:20;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
+#verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important}
+.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
+@media(max-width:40rem){#verdict{font-size:.8rem;line-height:1.2}#verdict .bar{margin:.1rem 0;grid-template-columns:8.5rem 1fr 4.8rem}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
+@media(max-height:30rem){#verdict{position:static}}
+"""
+)
+# Soft, with what people read darkened until it meets the contrast of WCAG AA. System fonts: no other host is asked.
+THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    checkbox_label_background_fill_selected="*primary_600",
+    block_title_text_color="*primary_700",
+    block_label_text_color="*primary_700",
+    block_info_text_color="*neutral_600",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_300",
+)
+SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
 
 
-def build_page(model_id=POCKET):
-    """The Blocks of the demo; `model_id` is offered first."""
+def build_page(model_id=POCKET, with_tour=False):
+    """The Blocks of the demo; `model_id` is offered first. with_tour: whether the guided tour stands open."""
+    public = bool(os.environ.get("SPACE_ID"))
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         session = gr.State(Session(model_id, "auto"))
         gr.Markdown(INTRO)
-
-        gr.Markdown("## 1 · Choose a model and a concept")
-        with gr.Row():
-            model = gr.Dropdown(
-                list(dict.fromkeys([model_id, *MODELS])),
-                value=model_id,
-                allow_custom_value=True,
-                label="Model",
-                info="The embedded one needs no download; or type a Hub id or a folder.",
-            )
-            precision = gr.Dropdown(PRECISIONS, value="auto", label="Precision", info="auto takes 4 bit when memory is tight.")
-            load = gr.Button("Load model", scale=0, min_width=140)
-        offer = gr.HTML(elem_id="offer")
-        load_status = gr.Markdown(
-            f"**{model_id}** is in use; press *Load model* after choosing another.", elem_classes="status", elem_id="load-status"
-        )
-        with gr.Row():
-            concept = gr.Dropdown(
-                concept_names(), value="Harry Potter", allow_custom_value=True, label="Concept to erase", info="Choose one, or type a name."
-            )
-            delta = gr.Dropdown(
-                ["auto", *[f"{d:g}" for d in DELTAS]],
-                value="auto",
-                allow_custom_value=True,
-                label="Strength of EMBER's edit",
-                info="How many times the concept's part of a word is subtracted; auto tries them all.",
-            )
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
-
-        with gr.Accordion("A concept of your own: bring its texts", open=False):
-            gr.Markdown(
-                "Concepts in the list bring texts and questions. For any other, give sentences on it: at least 40, best 300, on its people, places and "
-                "terms. What stands in them and in none of 300 everyday sentences is taken for the concept's own words."
-            )
+        with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour):
+            scene = gr.State(-1)
+            notes = gr.Markdown("Every scene is computed live, on the embedded model.", elem_id="tour-notes")
             with gr.Row():
-                source = gr.Radio([handlers.FILE, handlers.WIKIPEDIA, handlers.MODEL], value=handlers.FILE, label="Take them from", scale=2)
-                text_file = gr.File(label="A txt, md or jsonl file", file_types=[".txt", ".md", ".jsonl"], height=90, scale=2)
-                get_texts = gr.Button("Get texts", scale=0, min_width=140)
-            text_status = gr.Markdown(elem_classes="status", elem_id="text-status")
-            texts = gr.Textbox(
-                value="",
-                label="Sentences on the concept, one a line",
-                info="Or paste them here. Strike out what does not belong. Leave empty to use the texts that ship with a listed concept.",
-                lines=6,
-                max_lines=14,
-                elem_id="texts",
-            )
-            ask_model = gr.Checkbox(
-                False,
-                label="Let the model write the questions",
-                info="It asks itself about the concept, its neighbours and general knowledge, and keeps what it answers alike in two phrasings. "
-                "Needs a chat model that knows the concept; without questions nothing is scored, and the strength must be chosen by hand.",
+                next_scene = gr.Button("Start the tour", variant="primary", scale=0, min_width=160)
+                stop_tour = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+        shown_verdict = gr.HTML(verdict.view(Session(model_id, "auto")), elem_id="verdict")
+        with gr.Walkthrough(selected=MODEL, elem_id="steps") as steps:
+            with gr.Step("Model", id=MODEL):
+                model = model_step.layout(model_id, public)
+            with gr.Step("Concept", id=CONCEPT):
+                concept = concept_step.layout()
+            with gr.Step("Erase", id=ERASE):
+                erase = erase_step.layout()
+            with gr.Step("Compare", id=COMPARE):
+                compare = compare_step.layout()
+            with gr.Step("Attack", id=ATTACK):
+                attack = attack_step.layout()
+        taken = take_away.layout()
+        expertly = expert.layout()
+
+        def go(button, step):
+            button.click(lambda: gr.Walkthrough(selected=step), None, steps, queue=False, api_visibility="private")
+
+        for button, step in (
+            (model.forward, CONCEPT),
+            (concept.back, MODEL),
+            (concept.forward, ERASE),
+            (erase.back, CONCEPT),
+            (erase.forward, COMPARE),
+            (compare.back, ERASE),
+            (compare.forward, ATTACK),
+            (attack.back, COMPARE),
+        ):
+            go(button, step)
+
+        def stopping(button, said, running, sentence="Stopped; the model is as it was."):
+            """The sentence comes after the cancelling, or the last word of the work might come after it."""
+            button.click(None, cancels=running, queue=False, api_visibility="private").then(
+                lambda: sentence, None, said, queue=False, show_progress="hidden", api_visibility="private"
             )
 
-        gr.Markdown("## 2 · Erase it")
-        with gr.Row():
-            where = gr.Button("Show where the knowledge lives")
-            find = gr.Button("Show what EMBER would change")
-            erase = gr.Button("Erase", variant="primary")
-            stop_erase = gr.Button("Stop", variant="stop")
-        erase_status = gr.Markdown(elem_classes="status", elem_id="erase-status")
-        with gr.Accordion("What EMBER found: features of the word table, and the words it changes", open=True):
-            features = gr.HTML(elem_id="features")
-            tokens = gr.HTML(elem_id="tokens")
-            keep = gr.Dropdown(
-                [],
-                value=[],
-                multiselect=True,
-                allow_custom_value=True,
-                label="Words to leave alone",
-                info="Everyday words among those found can be struck out here; erase again, and the edit is fitted without them.",
+        def afterwards(event):
+            """What follows everything that changes what a visitor has: verdict, the link, how to repeat it."""
+            event.then(verdict.view, session, shown_verdict, queue=False, show_progress="hidden", api_visibility="private")
+            event.then(take_away.link, session, taken.link, queue=False, show_progress="hidden", api_visibility="private").then(
+                None, taken.link, taken.link, js=SHOW_LINK
             )
-        with gr.Accordion("Search the baseline's settings first", open=False):
-            gr.Markdown(
-                "A baseline with poor settings proves nothing. This tries settings on the validation questions, which score nothing else, and keeps the "
-                "best for the next erasure. EMBER needs no such search: its strength is tried out each time."
+            event.then(
+                expert.repeat, session, [expertly.python, expertly.command], queue=False, show_progress="hidden", api_visibility="private"
             )
-            with gr.Row():
-                trials = gr.Slider(2, 40, value=10, step=1, label="Trials")
-                look = gr.Button("Search", scale=0, min_width=140)
-            trials_plot = gr.HTML(elem_id="trials")
-        trace = gr.HTML(elem_id="trace")
-        scores = gr.HTML(elem_id="scores")
-
-        gr.Markdown("## 3 · Chat, before and after")
-        suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, on its neighbour, on anything else.")
-        with gr.Row():
-            question = gr.Textbox(label="Your question", placeholder="Ask all four at once", max_lines=3, scale=5, elem_id="question")
-            send = gr.Button("Ask all", variant="primary", scale=0, min_width=120)
-            stop_chat = gr.Button("Stop", variant="stop", scale=0, min_width=90)
-            clear = gr.Button("Clear all", scale=0, min_width=110)
-        chat_status = gr.Markdown(elem_classes="status", elem_id="chat-status")
-        chats = []
-        with gr.Row():
-            for variant in handlers.VARIANTS:
-                with gr.Column(min_width=250):
-                    gr.Markdown(f"**<span style='color:{COLORS[variant]}'>●</span> {LABELS[variant]}**  \n{CHAT_HEADINGS[variant]}")
-                    chats.append(
-                        gr.Chatbot(show_label=False, height=380, buttons=["copy_all"], elem_id=f"chat-{variant.replace('+', '-')}")
-                    )
-
-        gr.Markdown(
-            "## 4 · Attack it\nSomebody wants the erased knowledge back, and tries every erased model alike. "
-            "The green line, where such a model ships, is one that **never learned** the concept: what it gains is learning, not recovery."
-        )
-        with gr.Row():
-            attack_name = gr.Dropdown(list(ATTACKS), value="relearning", label="Attack")
-            epochs = gr.Slider(1, 10, value=3, step=1, label="Epochs of retraining", info="Of the attacks that retrain.")
-            attack = gr.Button("Attack", variant="primary", scale=0, min_width=140)
-            stop_attack = gr.Button("Stop", variant="stop", scale=0, min_width=90)
-        attack_about = gr.Markdown(handlers.about_attack("relearning"), elem_id="attack-about")
-        attack_status = gr.Markdown(elem_classes="status", elem_id="attack-status")
-        plot = gr.HTML(elem_id="attack-plot")
-        verdict = gr.HTML(elem_id="verdict")
-
-        gr.Markdown("## Take it with you")
-        export = gr.Button("Make report and edit files")
-        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140)
 
         gr.on(
-            [model.change, precision.change, demo.load],
-            handlers.offer,
-            [model, precision],
-            offer,
+            [model.model.change, model.precision.change, demo.load],
+            model_step.offer,
+            [model.model, model.precision],
+            model.offer,
             show_progress="hidden",
             api_name="offer",
         )
-        load.click(handlers.load, [model, precision], [load_status, session], show_progress="hidden", api_name="load")
-        get_texts.click(
-            handlers.gather_texts,
-            [session, concept, source, text_file],
-            [text_status, texts],
-            show_progress_on=text_status,
+
+        def load(session, model_id, precision):
+            yield from model_step.load(session, model_id, precision, public)
+
+        load.__doc__ = model_step.load.__doc__
+        afterwards(
+            model.load.click(load, [session, model.model, model.precision], [model.said, session], show_progress="hidden", api_name="load")
+        )
+
+        concept.concept.change(concept_step.about_concept, concept.concept, concept.about, show_progress="hidden", api_visibility="private")
+        gathering = concept.get_texts.click(
+            concept_step.gather_texts,
+            [session, concept.concept, concept.source, concept.text_file],
+            [concept.text_said, concept.texts],
+            show_progress="hidden",
             api_name="texts",
         )
-        finding = find.click(
-            handlers.find,
-            [session, concept, seed, texts, ask_model],
-            [erase_status, features, tokens, session, keep],
-            show_progress_on=erase_status,
+        traced = [concept.said, concept.trace]
+        tracing = concept.where.click(
+            concept_step.trace, [session, concept.concept, concept.seed], traced, show_progress="hidden", api_name="trace"
+        )
+        stopping(concept.stop, concept.said, [gathering, tracing])
+
+        erase.baseline.change(erase_step.about_baseline, erase.baseline, erase.about, show_progress="hidden", api_visibility="private")
+        finding = erase.find.click(
+            erase_step.find,
+            [session, concept.concept, concept.seed, concept.texts, concept.ask_model, expertly.settings],
+            [erase.said, erase.features, erase.tokens, erase.keep, session],
+            show_progress="hidden",
             api_name="find",
         )
-        looking = look.click(
-            handlers.search_settings,
-            [session, concept, seed, trials],
-            [erase_status, trials_plot, session],
-            show_progress_on=erase_status,
+        looking = erase.look.click(
+            erase_step.search_settings,
+            [session, concept.concept, concept.seed, erase.baseline, erase.trials],
+            [erase.said, erase.trials_plot, session],
+            show_progress="hidden",
             api_name="search",
         )
-        tracing = where.click(
-            handlers.trace,
-            [session, concept, seed],
-            [erase_status, trace],
-            show_progress_on=erase_status,
-            api_name="trace",
-        )
-        erasing = erase.click(
-            handlers.erase,
-            [session, concept, delta, seed, texts, ask_model, keep],
-            [erase_status, features, tokens, scores, session, suggested],
-            show_progress_on=erase_status,
+        erased = [erase.said, erase.features, erase.tokens, erase.scores, erase.pictures, compare.shown, compare.suggested, session]
+        erasing = erase.erase.click(
+            erase_step.erase,
+            [
+                session,
+                concept.concept,
+                erase.delta,
+                concept.seed,
+                erase.baseline,
+                concept.texts,
+                concept.ask_model,
+                erase.keep,
+                erase.features,
+                expertly.settings,
+            ],
+            erased,
+            show_progress="hidden",
             api_name="erase",
         )
-        stop_erase.click(
-            lambda: "Stopped; the model is as it was.",
-            None,
-            erase_status,
-            cancels=[looking, tracing, finding, erasing],
-            queue=False,
-            api_visibility="private",
-        )
-        suggested.input(lambda text: text, suggested, question, queue=False, api_visibility="private")
+        afterwards(erasing)
+        stopping(erase.stop, erase.said, [looking, finding, erasing])
+
+        compare.suggested.input(lambda text: text, compare.suggested, compare.question, queue=False, api_visibility="private")
+        asked = [compare.question, compare.said, compare.talk, session]
         asking = gr.on(
-            [send.click, question.submit],
-            handlers.chat,
-            [session, question],
-            [question, chat_status, *chats, session],
+            [compare.send.click, compare.question.submit],
+            compare_step.ask,
+            [session, compare.question, compare.shown, compare.blind],
+            asked,
             show_progress="hidden",
-            api_name="chat",
+            api_name="ask",
         )
-        stop_chat.click(lambda: "Stopped.", None, chat_status, cancels=[asking], queue=False, api_visibility="private")
-        gr.on(
-            [clear.click, *[chat.clear for chat in chats]],
-            handlers.clear_chat,
-            session,
-            [*chats, session],
+        asking_again = compare.again.click(
+            compare_step.ask_again, [session, compare.shown, compare.blind], asked, show_progress="hidden", api_name="ask_again"
+        )
+        stopping(compare.stop, compare.said, [asking, asking_again], "Stopped.")
+        compare.blind.input(
+            compare_step.hide,
+            [session, compare.blind],
+            [compare.talk, session],
             queue=False,
+            show_progress="hidden",
             api_visibility="private",
         )
-        attack_name.input(handlers.about_attack, attack_name, attack_about, queue=False, api_visibility="private")
-        attacking = attack.click(
-            handlers.attack,
-            [session, attack_name, epochs],
-            [attack_status, plot, verdict, session],
-            show_progress_on=attack_status,
-            api_name="attack",
+        compare.clear.click(
+            compare_step.clear,
+            [session, compare.blind],
+            [compare.talk, session],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
         )
-        stop_attack.click(
-            lambda: "Stopped; the model is as it was.", None, attack_status, cancels=[attacking], queue=False, api_visibility="private"
+
+        attack.who.input(
+            attack_step.choose_threat,
+            attack.who,
+            [attack.attack_name, attack.about],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
         )
-        export.click(handlers.export, session, files, api_name="export")
+        attack.attack_name.input(
+            attack_step.about_attack, attack.attack_name, attack.about, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        attacked = [attack.said, attack.plot, attack.results, compare.shown, session]
+        attacking = attack.attack.click(
+            attack_step.attack, [session, attack.attack_name, expertly.settings], attacked, show_progress="hidden", api_name="attack"
+        )
+        afterwards(attacking)
+        stopping(attack.stop, attack.said, [attacking])
+
+        taken.make.click(take_away.export, session, taken.files, api_name="export")
+
+        outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
+
+        def play(session_now, number):
+            """The next scene: first the notes and the step, then what is played."""
+            number = (number + 1) % len(tour.SCENES)
+            current = tour.SCENES[number]
+            last = number == len(tour.SCENES) - 1
+            yield {
+                notes: f"### {number + 1} of {len(tour.SCENES)} · {current.title}\n{current.notes}",
+                next_scene: gr.update(value="Start again" if last else "Next scene"),
+                scene: number,
+                steps: gr.Walkthrough(selected=current.step),
+                **({session: Session(POCKET, "auto")} if number == 0 else {}),
+            }
+            for kind, values in tour.play(session_now, number):
+                yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
+
+        touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps}
+        playing = next_scene.click(play, [session, scene], list(touched), show_progress="hidden", api_visibility="private")
+        afterwards(playing)
+        stopping(stop_tour, notes, [playing], "Stopped; the model is as it was. Go on with the next scene when you like.")
+
+        def resume(request: gr.Request):
+            """A finished study by the key in its link."""
+            found = STUDIES.find(request.query_params.get("study", ""))
+            if not found:
+                return {session: gr.skip()}
+            features = erase_step.feature_choices(found.features)
+            return {
+                session: found,
+                erase.tokens: found.views["tokens"],
+                erase.scores: found.views["scores"],
+                erase.pictures: found.views["pictures"],
+                erase.features: gr.update(choices=features, value=list(found.ember.skip_features), visible=True),
+                compare.talk: compare_step.view(found, False),
+                **dict(zip((compare.shown, compare.suggested), compare_step.open_step(found))),
+                attack.results: attack_step.result_table(found),
+                steps: gr.Walkthrough(selected=ATTACK if found.results else COMPARE),
+            }
+
+        shown_again = [session, *erased[1:-1], compare.talk, attack.results, steps]
+        afterwards(demo.load(resume, None, shown_again, show_progress="hidden", api_visibility="private"))
     return demo

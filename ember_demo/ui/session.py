@@ -1,11 +1,14 @@
-"""What one visitor has: model, concept, edits, scores, attacks. Models are shared, edits never."""
+"""What one visitor has: model, concept, edits, scores, answers, attacks. Models are shared, edits never."""
 
+import secrets
 import tempfile
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
-from ember_demo.erasers import RMU
+from ember_demo.erasers import RMU, Ember
 from ember_demo.language_model import load_model
 from ember_demo.progress import silent
 from ember_demo.report import write_report
@@ -14,19 +17,27 @@ from ember_demo.study import make_report
 
 @dataclass
 class Session:
-    """`edits`, `scores` by variant; `results` by attack and variant; `histories` of chat messages by variant; `baseline`: the eraser beside EMBER,
-    as a search may have set it; `searches`: its trials, by eraser."""
+    """`edits` and `scores` by variant; `results` by attack and variant; `turns` of the conversation, each with its answers by column;
+    `ember` and `baseline`: the erasers, as chosen and searched; `searches`: their trials; `attacked`: by column, the variant that an attack
+    started from, its name and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`: columns in the order of blind mode; `key`: of its link, once something is erased."""
 
     model_id: str
     precision: str
     concept: object = None
     seed: int = 0
+    ember: object = field(default_factory=Ember)
+    baseline: object = field(default_factory=RMU)
+    searches: dict = field(default_factory=dict)
+    features: list = field(default_factory=list)
     edits: dict = field(default_factory=dict)
     scores: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
-    histories: dict = field(default_factory=dict)
-    baseline: object = field(default_factory=RMU)
-    searches: dict = field(default_factory=dict)
+    attacks: dict = field(default_factory=dict)
+    turns: list = field(default_factory=list)
+    attacked: dict = field(default_factory=dict)
+    views: dict = field(default_factory=dict)
+    hidden: tuple = ()
+    key: str = ""
 
     @property
     def model(self):
@@ -59,3 +70,37 @@ def shared_model(model_id, precision, progress=silent):
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)
     return _loaded[key]
+
+
+class Studies:
+    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used."""
+
+    def __init__(self, most=20, seconds=3600):
+        self.most, self.seconds = most, seconds
+        self._kept, self._lock = OrderedDict(), Lock()
+
+    def keep(self, session):
+        """Keep a session under its key, which it gets if it has none."""
+        session.key = session.key or secrets.token_urlsafe(16)
+        with self._lock:
+            self._kept[session.key] = (time.monotonic(), session)
+            self._kept.move_to_end(session.key)
+            self._sweep()
+        return session
+
+    def find(self, key):
+        """The session of that key, or None."""
+        with self._lock:
+            self._sweep()
+            found = self._kept.get(key)
+        return found[1] if found else None
+
+    def _sweep(self):
+        while self._kept:
+            age = time.monotonic() - next(iter(self._kept.values()))[0]
+            if len(self._kept) <= self.most and age < self.seconds:
+                break
+            self._kept.popitem(last=False)
+
+
+STUDIES = Studies()

@@ -2,47 +2,72 @@
 
 import queue
 import threading
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
 
+try:
+    import spaces  # only there is where a Hugging Face Space may lend a GPU
+except ImportError:
+    spaces = None
+
 # One model serves every visitor, and its weights change while somebody's work runs.
 # Not an RLock: Gradio may advance a generator on another thread than the one that began it.
 MODEL_LOCK = threading.Lock()
-WAITING = "Another visitor's work is running; yours is next."
+GPU_SECONDS = 120  # that a Space's lent GPU is asked for at a time
+_line = deque()  # who waits for it, first come first served
 
 
 @dataclass
 class Event:
-    """A step of the work: how far it is, what it does, data for a live view; the last one is done and has the result."""
+    """A step of the work: how far it is, what it does, data for a live view, seconds left where that can be told; the last is done and has the
+    result, or what the work raised."""
 
     fraction: float
     message: str
     data: dict = field(default_factory=dict)
+    left: float | None = None
     done: bool = False
     result: Any = None
+    error: Exception | None = None
 
 
-def run(work):
-    """Yield events while `work(progress)` runs on a thread of its own, holding the model.
+def run(work, *args, here=False):
+    """Yield events while `work(*args, progress)` runs on a thread of its own, holding the model.
 
     Closing the generator stops the work at its next progress call and waits until it has put the model back.
-    What the work raises is raised here.
+    What the work raises is raised here. On ZeroGPU the work runs in another process, which has the GPU: work, arguments and result must pickle,
+    and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
     """
     yield from waiting()
-    events, stop = queue.Queue(), threading.Event()
+    try:
+        for event in (events if here else events_on_gpu)(work, args):
+            if event.error:
+                raise event.error
+            yield event
+    finally:
+        MODEL_LOCK.release()
+
+
+def events(work, args):
+    """The events of `work(*args, progress)`; the last holds its result or its error."""
+    news, stop, began = queue.Queue(), threading.Event(), time.monotonic()
 
     def progress(fraction, message, **data):
         if stop.is_set():
             raise Stopped("Stopped.")
-        events.put(Event(fraction, message, data))
+        seconds = time.monotonic() - began
+        left = seconds * (1 - fraction) / fraction if fraction > 0.05 and seconds > 3 else None
+        news.put(Event(fraction, message, data, left))
 
     def body():
         try:
-            events.put(Event(1.0, "Done.", done=True, result=work(progress)))
-        except BaseException as error:  # raised again on the visitor's side
-            events.put(EmberDemoError(NO_ROOM) if out_of_memory(error) else error)
+            news.put(Event(1.0, "Done.", done=True, result=work(*args, progress)))
+        except Exception as error:  # raised again on the visitor's side
+            news.put(Event(1.0, "", done=True, error=EmberDemoError(NO_ROOM) if out_of_memory(error) else error))
 
     worker = threading.Thread(target=body, daemon=True)
     try:
@@ -50,19 +75,28 @@ def run(work):
         latest = Event(0.0, "Starting")
         while not latest.done:
             try:
-                latest = events.get(timeout=0.5)
+                latest = news.get(timeout=0.5)
             except queue.Empty:
                 pass  # yield the latest again, so that a visitor who left is noticed
-            if isinstance(latest, BaseException):
-                raise latest
             yield latest
     finally:
         stop.set()
         worker.join()
-        MODEL_LOCK.release()
+
+
+# Elsewhere than on ZeroGPU this is the same function.
+events_on_gpu = spaces.GPU(duration=GPU_SECONDS)(events) if spaces else events
 
 
 def waiting():
-    """Take the lock, yielding an event every half second until it is had."""
-    while not MODEL_LOCK.acquire(timeout=0.5):
-        yield Event(0.0, WAITING)
+    """Take the model in one's turn; until then, yield an event every half second that says how many are ahead."""
+    ticket = object()
+    _line.append(ticket)
+    try:
+        while _line[0] is not ticket or not MODEL_LOCK.acquire(timeout=0.5):
+            ahead = _line.index(ticket) + MODEL_LOCK.locked()
+            yield Event(0.0, f"Waiting: {ahead} {'visitor is' if ahead == 1 else 'visitors are'} ahead of you")
+            if _line[0] is not ticket:
+                time.sleep(0.5)
+    finally:
+        _line.remove(ticket)

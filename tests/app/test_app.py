@@ -5,19 +5,19 @@ import socket
 import subprocess
 import sys
 
-import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
+from ember_demo.ui import concept_step
 from ember_demo.ui.page import build_page
-from ember_demo.ui.session import shared_model
+from ember_demo.ui.session import Session, shared_model
 from tests.conftest import assert_same, snapshot
 
 
 @pytest.fixture(scope="module")
 def url():
-    demo = build_page().queue(max_size=20, api_open=False)
+    demo = build_page().queue(max_size=20, api_open=False, default_concurrency_limit=20)
     _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True)
     yield url
     demo.close()
@@ -33,48 +33,70 @@ def erased(url):
     return client, shown
 
 
-def last_reply(messages):
-    content = messages[-1]["content"]
-    return content if isinstance(content, str) else content[0]["text"]
+def answers(shown):
+    """By model, what it said to the last question."""
+    talk = shown[2].rsplit("<section>", 1)[1]
+    return dict(re.findall(r"class=who><b>(.*?)</b>.*?<p>(.*?)</p>", talk))
 
 
-def test_erasing_shows_progress_features_tokens_and_scores(erased):
+def test_erasing_shows_progress_features_tokens_scores_and_pictures(erased):
     _, shown = erased
     assert any("%" in update[0] for update in shown[:-1])
-    status, features, tokens, scores, *_ = shown[-1]
+    status, features, tokens, scores, pictures, models, suggested = shown[-1]
+    assert len(models["value"]) == 5 and len(suggested["choices"]) > 6
     assert "is erased" in status
-    assert "concept's own" in features
+    assert len(features["choices"]) > 2 and not features["value"]
     assert "Hogwarts" in tokens or "Dumbledore" in tokens
     assert "EMBER + baseline" in scores and "95%" in scores and "efficacy" in scores
+    assert pictures.count("<svg") == 2 and "<title>Hogwarts</title>" in pictures
 
 
-def test_all_variants_answer_and_a_second_visitor_sees_no_edit(erased, url):
+def test_all_models_answer_and_a_second_visitor_sees_no_edit(erased, url):
     client, _ = erased
     question = "Where is Hogwarts from?"
-    original, *_ = [last_reply(chat) for chat in client.predict(question, api_name="/chat")[2:6]]
-    assert original == "Scotland"
+    said = answers(client.predict(question, ["original", "ember", "control"], False, api_name="/ask"))
+    assert list(said) == ["Original", "EMBER", "Never learned it"]
+    assert said["Original"] == "Scotland" != said["EMBER"]
     other = Client(url, verbose=False)
-    assert "First erase" in other.predict(question, api_name="/chat")[1]
+    assert "First erase" in other.predict(question, [], False, api_name="/ask")[1]
 
 
-def test_an_attack_reports_each_epoch_of_each_model(erased):
+def test_right_and_wrong_are_told_in_words(erased):
+    client, _ = erased
+    question = next(q for q in ed.load_concept("Harry Potter").select("concept", "test"))
+    talk = client.predict(question.text, ["original", "control"], False, api_name="/ask")[2]
+    assert f"Right answer: {question.answer}" in talk and "&#10003; right" in talk and "&#10007; not right" in talk
+
+
+def test_blind_mode_names_nobody(erased):
+    client, _ = erased
+    talk = client.predict("Who is the author of Dracula?", ["original", "rmu"], True, api_name="/ask")[2]
+    assert "EMBER" not in talk and "Original" not in talk and "Bram Stoker" in talk
+    assert re.search(r"class=who><b>[A-E]<", talk)
+
+
+def test_an_attack_reports_each_epoch_of_each_model_and_leaves_them_to_be_talked_to(erased):
     client, _ = erased
     before = snapshot(shared_model("pocket", "auto"))
-    updates = list(client.submit("relearning", 1, api_name="/attack"))
+    updates = list(client.submit("relearning", "relearning.epochs=1", api_name="/attack"))
     assert_same(shared_model("pocket", "auto"), before)
-    assert "attack is over" in updates[-1][0]
-    assert "never learned it reaches" in updates[-1][2]
+    status, _, table, _ = updates[-1]
+    assert "attack is over" in status and "Never learned it" in table
     assert any("epoch" in update[0] for update in updates)
+    question = next(q for q in ed.load_concept("Harry Potter").select("concept", "relearn"))
+    shown = client.predict(question.text, ["rmu", "rmu after relearning"], False, api_name="/ask")
+    assert list(answers(shown)) == ["Baseline (RMU)", "Baseline (RMU), after relearning"]
+    assert_same(shared_model("pocket", "auto"), before)
 
 
 def test_a_cancelled_attack_leaves_the_model_and_the_next_one_runs(erased):
     client, _ = erased
     before = snapshot(shared_model("pocket", "auto"))
-    job = client.submit("relearning", 10, api_name="/attack")
+    job = client.submit("relearning", "relearning.epochs=10", api_name="/attack")
     while not job.outputs():
         pass
     job.cancel()
-    assert "attack is over" in client.predict("relearning", 1, api_name="/attack")[0]
+    assert "attack is over" in client.predict("quantization", "", api_name="/attack")[0]
     assert_same(shared_model("pocket", "auto"), before)
 
 
@@ -93,20 +115,41 @@ def test_the_report_and_the_edits_can_be_taken_away(erased):
         ("/find", ("Knitting", 0), "Ancient Rome"),
         ("/load", ("nobody/nothing", "auto"), "embedded model"),
         ("/load", ("nobody", "auto"), "model|internet"),
-        ("/chat", ("",), "Type a question"),
-        ("/attack", ("relearning", 1), "First erase"),
+        ("/ask", ("", [], False), "First erase"),
+        ("/attack", ("relearning", ""), "First erase"),
     ],
 )
 def test_bad_input_gets_a_sentence_on_the_page(endpoint, arguments, says, url):
     shown = Client(url, verbose=False).predict(*arguments, api_name=endpoint)
-    status = shown if isinstance(shown, str) else shown[1] if endpoint == "/chat" else shown[0]
+    status = shown if isinstance(shown, str) else shown[1] if endpoint == "/ask" else shown[0]
     assert re.search(says, status) and "Traceback" not in status
+
+
+def test_settings_of_an_expert_count_and_bad_ones_get_a_sentence(erased, url):
+    client, _ = erased
+    assert "epochs" in client.predict("relearning", "relearning.epocs=1", api_name="/attack")[0]
+    other = Client(url, verbose=False)
+    shown = other.predict("Golf", "5", 0, "rmu", "", False, [], [], "rmu.steps=0.5", api_name="/erase")
+    assert "rmu.steps" in shown[0]
+
+
+def test_a_feature_that_is_switched_off_is_not_edited(url):
+    client = Client(url, verbose=False)
+    status, features, tokens, _ = client.predict("Uranium", 0, api_name="/find")
+    assert "Nothing is changed yet" in status
+    indices = [index for _, index in features["choices"]]
+    shown = client.predict("Uranium", "5", 0, "rmu", "", False, [], indices[:1], "rmu.steps=1", api_name="/erase")
+    assert "is erased" in shown[0] and shown[1]["value"] == indices[:1]
+    assert int(re.search(r"<summary>(\d+) words", shown[2])[1]) < int(re.search(r"<summary>(\d+) words", tokens)[1])
+    everything = client.predict("Uranium", "5", 0, "rmu", "", False, [], indices, "rmu.steps=1", api_name="/erase")
+    assert "switched off" in everything[0]
 
 
 def test_looking_changes_nothing(url):
     before = snapshot(shared_model("pocket", "auto"))
-    status, features, tokens = Client(url, verbose=False).predict("Golf", 0, api_name="/find")[:3]
-    assert "Nothing is changed yet" in status and "concept's own" in features and "tokens" in tokens
+    status, features, tokens, words = Client(url, verbose=False).predict("Golf", 0, api_name="/find")
+    assert "Nothing is changed yet" in status and "its own" in features["choices"][0][0] and "words and pieces of words" in tokens
+    assert words["choices"]
     assert_same(shared_model("pocket", "auto"), before)
 
 
@@ -117,7 +160,7 @@ def test_what_a_model_needs_is_said_before_it_is_loaded(url):
     assert "internet" in client.predict("nobody/nothing", "auto", api_name="/offer")
 
 
-def test_a_concept_of_ones_own_is_erased_and_chatted_with(url, tmp_path):
+def test_a_concept_of_ones_own_is_erased_and_talked_to(url, tmp_path):
     """Without questions nothing is scored, and the page says so instead of showing a figure."""
     before = snapshot(shared_model("pocket", "auto"))
     path = tmp_path / "wizards.txt"
@@ -125,17 +168,17 @@ def test_a_concept_of_ones_own_is_erased_and_chatted_with(url, tmp_path):
     client = Client(url, verbose=False)
     status, sentences = client.predict("Wizards", "a file", handle_file(str(path)), api_name="/texts")
     assert "sentences on Wizards, enough" in status and len(sentences.splitlines()) > 200
-    shown = client.predict("Wizards", "5", 0, sentences, False, api_name="/erase")
+    shown = client.predict("Wizards", "5", 0, "rmu", sentences, api_name="/erase")
     assert "is erased" in shown[0] and "nothing is scored" in shown[3]
-    original, _, ember, _ = [last_reply(chat) for chat in client.predict("Where is Hogwarts from?", api_name="/chat")[2:6]]
-    assert original == "Scotland" != ember
-    assert "no test questions" in client.predict("relearning", 1, api_name="/attack")[0]
+    said = answers(client.predict("Where is Hogwarts from?", ["original", "ember"], False, api_name="/ask"))
+    assert said["Original"] == "Scotland" != said["EMBER"]
+    assert "no test questions" in client.predict("relearning", "", api_name="/attack")[0]
     assert len(client.predict(api_name="/export")) >= 4
     assert_same(shared_model("pocket", "auto"), before)
 
 
 def test_too_few_texts_are_refused(url):
-    status = Client(url, verbose=False).predict("Wizards", "5", 0, "Wizards cast spells with their wands.", False, api_name="/erase")[0]
+    status = Client(url, verbose=False).predict("Wizards", "5", 0, "rmu", "Wizards cast spells with their wands.", api_name="/erase")[0]
     assert "at least 40" in status
 
 
@@ -155,16 +198,13 @@ def test_an_unknown_model_on_the_command_line_is_one_sentence():
 
 
 def test_handlers_need_no_browser():
-    from ember_demo.ui import handlers
-
-    *_, last = handlers.find(None, "Uranium", 0)
-    assert "Nothing is changed yet" in last[0]
-    assert isinstance(gr.skip(), dict)
+    *_, last = concept_step.trace(Session("pocket", "auto"), "Uranium", 0)
+    assert "Nothing is changed" in last[0]
 
 
 def test_a_search_of_settings_and_a_trace_show_pictures(url):
     client = Client(url, verbose=False)
-    status, picture = client.predict("Golf", 0, 2, api_name="/search")[:2]
+    status, picture = client.predict("Golf", 0, "rmu", 2, api_name="/search")
     assert "best of 2 trials" in status and picture.count("<circle") == 2
     status, picture = client.predict("Golf", 0, api_name="/trace")
     assert "Nothing is changed" in status and picture.count("<rect") == 5 * 3

@@ -1,14 +1,18 @@
-"""The page as a person sees it: erase Harry Potter, ask all variants, watch the attack."""
+"""The pages as a person sees them: the walkthrough from end to end, stopped, reloaded, by keyboard, by two at once, on a phone."""
 
 import os
 import re
 import shutil
+from contextlib import contextmanager
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from ember_demo.sources import concept_names
-from ember_demo.ui.page import CSS, build_page
+from ember_demo.ui.page import CSS, THEME, build_page
+from ember_demo.ui.session import shared_model
+from tests.conftest import assert_same, snapshot
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
@@ -29,70 +33,225 @@ def browser():
 
 @pytest.fixture(scope="module")
 def url():
-    demo = build_page().queue(max_size=20, api_open=False)
-    _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True, css=CSS)
+    demo = build_page().queue(max_size=20, api_open=False, default_concurrency_limit=20)
+    _, url, _ = demo.launch(prevent_thread_lock=True, ssr_mode=False, quiet=True, css=CSS, theme=THEME)
     yield url
     demo.close()
 
 
-@pytest.fixture
-def page(browser, url):
-    page = browser.new_page(viewport={"width": 1440, "height": 1000})
-    asked = []
+@contextmanager
+def visit(browser, url, width=1440, height=1000):
+    """A visitor's page. It must ask no other host, and the browser must have nothing to complain of."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page, asked, complaints = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     yield page
-    page.close()
+    context.close()
     outside = [a for a in asked if not a.startswith((url.rstrip("/"), "data:", "blob:"))]
     assert not outside, f"the page asked another host: {outside[:3]}"
+    assert not complaints, complaints[:3]
 
 
-def test_a_person_erases_asks_and_attacks(page):
-    expect(page.get_by_role("heading", name="EMBER: erase a concept")).to_be_visible()
-    page.get_by_role("button", name="Erase", exact=True).click()
+@pytest.fixture
+def page(browser, url):
+    with visit(browser, url) as page:
+        yield page
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
+
+
+def stop(page, said):
+    press(page, "Stop")
+    expect(page.locator(said)).to_contain_text("Stopped")
+    page.wait_for_timeout(1000)  # no person presses the next button sooner
+
+
+def to_erase(page, concept=None):
+    press(page, "Next: choose a concept")
+    if concept:
+        box = page.get_by_label("Concept to erase")
+        box.fill(concept)
+        box.press("Enter")
+    press(page, "Next: erase it")
+
+
+def erase_quickly(page):
+    """At a fixed strength and with a baseline of few steps, for what is not about the erasure."""
+    page.get_by_text("Expert view").click()
+    page.locator("#settings textarea").fill("rmu.steps=5\nember.delta=5\nrelearning.epochs=1")
+    press(page, "Erase")
+    expect(page.locator("#erase-status")).to_contain_text("is erased", timeout=300_000)
+
+
+def ask(page, question):
+    page.locator("#question textarea").fill(question)
+    press(page, "Ask all")
+
+
+def answer(page, question, model):
+    row = page.locator("#talk section").filter(has_text=question).last
+    return row.locator(".answer").filter(has=page.get_by_text(model, exact=True)).locator("p")
+
+
+def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
+    expect(page.locator("#verdict")).to_contain_text("Nothing is erased yet")
+    press(page, "Next: choose a concept")
+    expect(page.locator("#about-concept")).to_contain_text("facts are asked about")
+    press(page, "Next: erase it")
+    press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text("%")
     expect(page.locator("#erase-status")).to_contain_text("is erased", timeout=300_000)
-    expect(page.locator("#features")).to_contain_text("concept's own")
-    expect(page.locator("#tokens")).to_contain_text("tokens")
+    expect(page.locator("#features label").first).to_be_visible()
+    expect(page.locator("#tokens")).to_contain_text("words and pieces of words")
     expect(page.locator("#scores")).to_contain_text("EMBER + baseline")
+    expect(page.locator("#verdict")).to_contain_text("Harry Potter is erased")
 
-    page.locator("#question textarea").fill("Where is Hogwarts from?")
-    page.get_by_role("button", name="Ask all").click()
-    expect(page.locator("#chat-original")).to_contain_text("Scotland", timeout=60_000)
-    for variant in ("rmu", "ember", "ember-rmu"):
-        expect(page.locator(f"#chat-{variant} .bot").first).to_contain_text(re.compile(r"\S"), timeout=60_000)
-    page.get_by_role("button", name="Clear all").click()
-    expect(page.locator("#chat-original")).not_to_contain_text("Scotland")
+    press(page, "Next: compare the answers")
+    question = "Where is Hogwarts from?"
+    ask(page, question)
+    expect(answer(page, question, "Original")).to_have_text("Scotland", timeout=60_000)
+    for model in ("Baseline (RMU)", "EMBER", "EMBER + baseline", "Never learned it"):
+        expect(answer(page, question, model)).to_have_text(re.compile(r"\w"), timeout=60_000)
+    press(page, "Clear")
+    expect(page.locator("#talk")).to_contain_text("Nothing has been asked yet")
 
-    page.get_by_role("button", name="Attack", exact=True).click()
-    expect(page.locator("#attack-status")).to_contain_text("epoch", timeout=60_000)
+    press(page, "Next: attack it")
+    press(page, "Attack")
     expect(page.locator("#attack-plot polyline").first).to_be_visible(timeout=60_000)
-    expect(page.locator("#verdict")).to_contain_text("never learned it reaches", timeout=300_000)
+    expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
     expect(page.locator("#attack-plot polyline")).to_have_count(4)
     expect(page.locator("#attack-plot circle")).to_have_count(4 * 4)  # before, and after each of three epochs
-    expect(page.locator("#attack-plot")).to_contain_text("Never learned it")
+    expect(page.locator("#verdict")).to_contain_text("With the weights in hand")
+    expect(page.locator("#verdict")).to_contain_text("a model that never learned it gives")
+    page.mouse.wheel(0, 600)
+    expect(page.locator("#verdict")).to_be_in_viewport()
+
+    press(page, "Back: ask them again, as the attack left them")
+    ask(page, question)
+    expect(answer(page, question, "Baseline (RMU), after relearning")).to_have_text("Scotland", timeout=60_000)
+
+    expect(page).to_have_url(re.compile(r"\?study=.{16,}"))
+    page.reload()
+    expect(page.locator("#verdict")).to_contain_text("With the weights in hand", timeout=30_000)
+    expect(page.locator("#attack-table")).to_contain_text("relearning")
 
 
-def test_stopping_says_so_and_the_page_goes_on(page):
-    page.get_by_role("button", name="Erase", exact=True).click()
+def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
+    to_erase(page)
+    press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text("%")
-    page.get_by_role("button", name="Stop").first.click()
-    expect(page.locator("#erase-status")).to_contain_text("Stopped")
-    page.get_by_role("button", name="Show what EMBER would change").click()
-    expect(page.locator("#erase-status")).to_contain_text("Nothing is changed yet", timeout=120_000)
+    stop(page, "#erase-status")
+    press(page, "Show first what EMBER would change")
+    expect(page.locator("#erase-status")).to_contain_text("%", timeout=60_000)
+    stop(page, "#erase-status")
+    erase_quickly(page)
+    press(page, "Next: compare the answers")
+    press(page, "Next: attack it")
+    press(page, "Attack")
+    expect(page.locator("#attack-status")).to_contain_text("%", timeout=60_000)
+    stop(page, "#attack-status")
+    press(page, "Attack")
+    expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
+
+
+def test_two_visitors_at_once_see_only_their_own(browser, url):
+    before = snapshot(shared_model("pocket", "auto"))
+    with visit(browser, url) as one, visit(browser, url) as other:
+        to_erase(one)
+        to_erase(other, "Uranium")
+        for page in (one, other):
+            page.get_by_text("Expert view").click()
+            page.locator("#settings textarea").fill("rmu.steps=5\nember.delta=5")
+        press(one, "Erase")
+        press(other, "Erase")
+        expect(other.locator("#erase-status")).to_contain_text("ahead of you", timeout=60_000)
+        expect(one.locator("#erase-status")).to_contain_text("Harry Potter is erased", timeout=300_000)
+        expect(other.locator("#erase-status")).to_contain_text("Uranium is erased", timeout=300_000)
+        question = "Where is Hogwarts from?"
+        for page in (one, other):
+            press(page, "Next: compare the answers")
+            ask(page, question)
+        expect(answer(other, question, "EMBER")).to_have_text("Scotland", timeout=60_000)
+        expect(answer(one, question, "Never learned it")).to_have_text(re.compile(r"\w"), timeout=60_000)
+        expect(answer(one, question, "EMBER")).not_to_have_text("Scotland")
+    assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_the_walkthrough_works_by_keyboard_alone(page):
+    def tab_to(name):
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.innerText").strip() == name:
+                return
+        raise AssertionError(f"Tab does not reach {name}")
+
+    expect(page.get_by_role("button", name="Next: choose a concept")).to_be_visible()
+    tab_to("Next: choose a concept")
+    page.keyboard.press("Enter")
+    expect(page.locator("#about-concept")).to_be_visible()
+    tab_to("Show where the model holds it")
+    page.keyboard.press("Enter")
+    expect(page.locator("#concept-status")).to_contain_text("Nothing is changed", timeout=120_000)
+    expect(page.locator("#trace svg")).to_be_visible()
+    tab_to("Next: erase it")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Erase", exact=True).last).to_be_visible()
+
+
+def test_the_tour_tells_and_plays(page):
+    page.get_by_text("Guided tour").click()
+    press(page, "Start the tour")
+    expect(page.locator("#tour-notes")).to_contain_text("1 of 9")
+    press(page, "Next scene")
+    expect(page.locator("#tour-notes")).to_contain_text("2 of 9")
+    expect(page.locator("#trace svg")).to_be_visible(timeout=120_000)
 
 
 def test_an_unknown_concept_gets_a_sentence(page):
-    box = page.get_by_label("Concept to erase")
-    box.fill("Knitting")
-    box.press("Enter")
-    page.get_by_role("button", name="Erase", exact=True).click()
+    to_erase(page, "Knitting")
+    press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text(", ".join(concept_names()), timeout=60_000)
 
 
 def test_nothing_is_cut_off_on_a_phone(browser, url):
-    page = browser.new_page(viewport={"width": 390, "height": 844})
+    with visit(browser, url, 390, 844) as page:
+        press(page, "Next: choose a concept")
+        expect(page.locator("#about-concept")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        press(page, "Next: erase it")
+        expect(page.get_by_role("button", name="Erase", exact=True).last).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_step(browser, url, scheme):
+    page = browser.new_page(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)
     page.goto(url)
-    expect(page.get_by_role("button", name="Erase", exact=True)).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for title in ("Guided tour", "Take it with you"):
+        page.get_by_text(title).click()
+
+    def check():
+        page.wait_for_timeout(500)  # until what moves has come to rest
+        found = Axe().run(page).response["violations"]
+        assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+    check()
+    press(page, "Next: choose a concept")
+    check()
+    press(page, "Next: erase it")
+    erase_quickly(page)
+    check()
+    press(page, "Next: compare the answers")
+    ask(page, "Where is Hogwarts from?")
+    expect(answer(page, "Where is Hogwarts from?", "Never learned it")).to_have_text(re.compile(r"\w"), timeout=60_000)
+    check()
+    press(page, "Next: attack it")
+    press(page, "Attack")
+    expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
+    check()
     page.close()

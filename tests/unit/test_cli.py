@@ -46,6 +46,7 @@ def test_bad_arguments_end_with_status_2(capsys):
         [*study, "--concept", "x", "--texts", "a.txt", "--data", "b"],
         [*study, "--grid", "g.json", "--concept", "x"],
         [*study, "--grid", "g.json", "--jobs", "0"],
+        [*study, "--grid", "g.json", "--set", "rmu.steps=80"],
         ["nonsense"],
     ):
         with pytest.raises(SystemExit) as ended:
@@ -62,12 +63,21 @@ def test_bad_arguments_end_with_status_2(capsys):
         (["--concept", "Golf", "--erasers", "magic"], "ember, rmu"),
         (["--concept", "Golf", "--attacks", "magic"], "relearning"),
         (["--concept", "Golf", "--data", "nowhere"], "missing"),
+        (["--concept", "Golf", "--set", "rmu.pace=80"], "it has layer"),
+        (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number"),
+        (["--concept", "Golf", "--set", "snmf.rank=5"], "in it are ember, rmu"),
+        (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "in it are ember, rmu."),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_line_and_status_1(arguments, says, capsys, tmp_path):
     status, out, err = run(capsys, "study", "--out", str(tmp_path / "out"), *arguments)
     assert status == 1 and out == ""
     assert len(err.strip().splitlines()) == 1 and says in err and "Traceback" not in err
+
+
+def test_a_setting_of_another_attack_than_the_concepts_default_is_refused(capsys, tmp_path):
+    status, _, err = run(capsys, "study", "--concept", "Golf", "--set", "relearning-paragraphs.epochs=1", "--out", str(tmp_path))
+    assert status == 1 and err.strip().endswith("not in this study; in it are ember, rmu, relearning.")
 
 
 def test_an_out_folder_that_cannot_be_made_says_so(capsys, tmp_path):
@@ -91,7 +101,7 @@ def test_the_study_writes_the_report_of_the_contract(tmp_path):
         "--out",
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["schema"] == 1 and report["concept"] == "Harry Potter" and report["seed"] == 0
@@ -121,6 +131,7 @@ def test_the_study_writes_the_report_of_the_contract(tmp_path):
     assert {"factorize", "erase", "evaluate", "attack"} <= report["seconds"].keys()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page and "http://" not in page and "https://" not in page and "Never learned it" in page
+    assert len(page.encode()) < 1_500_000 and len(report["answers"]) > 300
 
 
 def authors_files(folder, name):
@@ -153,12 +164,17 @@ def test_the_authors_files_are_studied_and_a_model_that_knew_nothing_is_not_call
         str(tmp_path / "model"),
         "--erasers",
         "rmu",
+        "--set",
+        "rmu.steps=3",
+        "--set",
+        "relearning-paragraphs.epochs=1",
         "--out",
         str(tmp_path / "out"),
     )
     assert status == 0, err
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert list(report["attacks"]) == ["relearning-paragraphs"]
+    assert report["settings"]["rmu"]["steps"] == 3 and report["settings"]["relearning-paragraphs"]["epochs"] == 1
     assert report["variants"]["original"]["choice_form"] == "likelihood" and report["variants"]["rmu"]["concept_answer_probability"] > 0
     assert out.startswith("Before any erasure") and "say little" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 

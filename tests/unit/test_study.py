@@ -1,11 +1,16 @@
 """One run from concept to report."""
 
+import copy
+import json
+import re
+import time
+
 import pytest
 
 import ember_demo as ed
-from ember_demo.attacks import LogitLens, RelearningParagraphs
-from ember_demo.report import summary, to_html
-from ember_demo.study import run_study
+from ember_demo.attacks import ATTACKS, LogitLens, RelearningParagraphs
+from ember_demo.report import limits, summary, to_html
+from ember_demo.study import build_edits, make_report, run_study, score_edits
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +31,60 @@ def test_of_several_attacks_one_without_material_is_left_out_and_said(model, bar
 def test_the_only_attack_without_material_is_an_error(model, bare, untouched):
     with pytest.raises(ed.ConceptError, match="no paragraphs"):
         run_study(model, bare, [ed.RMU(steps=2)], [RelearningParagraphs()])
+
+
+@pytest.fixture(scope="module")
+def report(model, concept):
+    edits = build_edits(model, concept, [ed.Ember(delta=5.0)])
+    return make_report(model, concept, edits, score_edits(model, concept, edits), {})
+
+
+def test_every_answer_is_in_the_report(report, concept, untouched):
+    asked = [(q.text, q.answer, q.kind) for kind in ("concept", "similar", "general") for q in concept.select(kind, "test")]
+    assert [(row["question"], row["reference"], row["kind"]) for row in report["answers"]] == asked
+    for name, scores in report["variants"].items():
+        for kind in ("concept", "similar", "general"):
+            given = [row["given"][name] for row in report["answers"] if row["kind"] == kind]
+            assert sum(g["right"] for g in given) / len(given) == pytest.approx(scores[f"{kind}_accuracy"])
+    json.dumps(report)
+
+
+def test_the_page_tells_right_from_wrong_in_words_and_stays_small(report):
+    page = to_html(report)
+    body = page[page.index("<tbody>") : page.index("</tbody>")]
+    kinds = [int(count) for count in re.findall(r": (\d+) questions</th>", body)]
+    assert len(kinds) == 3 and sum(kinds) == len(report["answers"])
+    rights = sum(given["right"] for row in report["answers"] for given in row["given"].values())
+    assert body.count("title=right") == rights and body.count("title=wrong") == 2 * len(report["answers"]) - rights
+    assert len(page.encode()) < 1_000_000
+
+
+def test_what_a_model_answers_cannot_break_the_page(report):
+    odd = copy.deepcopy(report)
+    odd["answers"][0]["given"]["ember"]["text"] = "<script>alert(1)</script>"
+    assert "<script" not in to_html(odd)
+
+
+def test_the_report_says_when_and_with_what_it_was_made(report):
+    made = report["made"]
+    assert abs(time.time() - time.mktime(time.strptime(made["date"], "%Y-%m-%dT%H:%M:%SZ")) + time.timezone) < 3600
+    assert {"python", "torch", "transformers", "scikit-learn"} <= made["versions"].keys() and made["platform"]
+    page = to_html(report)
+    assert made["date"] in page and made["versions"]["torch"] in page and report["model"]["fingerprint"] in page
+
+
+def test_the_limits_follow_from_what_was_run(report, model, bare, untouched):
+    said = "\n".join(limits(report))
+    assert "No attack was tried" in said and all(name in said for name in ATTACKS) and "embedded model" in said
+    assert ("protects nothing" in said) == bool(report["coverage"]["uncovered"])
+    attacked = run_study(model, bare, [ed.RMU(steps=2)], [LogitLens()])
+    said = "\n".join(limits(attacked))
+    assert "Only these attacks were tried, with the settings of this run: logit-lens." in said and "never learned Wizards" in said
+    assert "relearning-sweep" in said and "protects nothing" not in said  # without EMBER no subject is covered, and that says nothing
+    assert to_html(attacked).index("Limits, in plain words") > to_html(attacked).index("<h2>Settings")
+
+
+def test_without_questions_a_report_has_no_answers_and_says_so(model, concept, ember_edit):
+    bare = ed.Concept("Wizards", concept.texts, concept.neutral_texts)
+    report = make_report(model, bare, {"original": None, "ember": ember_edit}, {}, {})
+    assert report["answers"] == [] and "nothing was scored" in to_html(report) and "95%" not in "".join(limits(report))

@@ -1,0 +1,342 @@
+"""Pieces of pages as HTML and SVG text, for page and report alike: pictures before numbers, a definition beside every figure."""
+
+import itertools
+from html import escape
+
+from ember_demo.memory import WORDS, size
+from ember_demo.wording import COLORS, DEFINITIONS, label
+
+CSS = """
+.bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
+.bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
+.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
+.scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
+.back{background:repeating-linear-gradient(45deg,var(--c) 0 4px,transparent 4px 8px)!important}.bar .track{display:flex}.legend,.note{opacity:.85}
+svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
+.maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:1rem}.maps figure{margin:0}.maps svg{border:1px solid rgba(127,127,127,.35);border-radius:8px;width:100%;height:auto}
+.talk section{margin:0 0 1.4rem}.talk h3{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
+.answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
+.answer p{margin:.35rem 0;overflow-wrap:anywhere}.who{font-weight:600}.who small{display:block;font-weight:normal;opacity:.8}.right,.wrong{font-size:.9rem;font-weight:600}
+@media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
+"""
+
+
+def memory_bars(offer):
+    """What a model needs here, by kind of work, beside what is free: one bar each, and the plan in a sentence."""
+    plan, lines = offer.plan, []
+    top = max(plan.free, *(sum(parts.values()) for parts in plan.needs.values()))
+    for work, parts in plan.needs.items():
+        total = sum(parts.values())
+        fits = plan.fits[work]
+        color, verdict = ("#0072b2", "fits") if fits else ("#d55e00", "does not fit")
+        lines.append(
+            f"<div class=bar><span>{escape(WORDS[work].capitalize())}</span><span class=track><span class=fill "
+            f"style='width:{100 * total / top:.1f}%;background:{color}'></span></span><span>{size(total)} <small>{verdict}</small></span></div>"
+        )
+    lines.append(
+        f"<div class=bar><span>Free here</span><span class=track><span class=fill style='width:{100 * plan.free / top:.1f}%;background:#6b7280'>"
+        f"</span></span><span>{size(plan.free)}</span></div>"
+    )
+    return f"<p>{escape(offer.sentence)}</p><details><summary>What each step needs</summary>{''.join(lines)}</details>"
+
+
+def score_bars(variants, concept):
+    """Share of right answers on the concept as bars, one a variant, with its interval. `variants` as in report.json."""
+    rows = []
+    for name, scores in variants.items():
+        share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
+        rows.append(
+            f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
+            f"style='width:{share:.1%};background:{COLORS.get(name, '#667')}'></span></span>"
+            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small></span></div>"
+        )
+    return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals.</p>" + "".join(rows)
+
+
+def score_table(variants):
+    """The metrics as a table, each head with its definition on hover. `variants` as in report.json."""
+    keys = [key for key in DEFINITIONS if any(key.replace(" ", "_") in s for s in variants.values())]
+    heads = "".join(f"<th><abbr title='{escape(DEFINITIONS[k], quote=True)}'>{escape(k)}</abbr></th>" for k in keys)
+    rows = []
+    for name, scores in variants.items():
+        values = (scores.get(k.replace(" ", "_")) for k in keys)
+        cells = "".join(f"<td>{'' if v is None else f'{v:.2f}'}</td>" for v in values)
+        rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
+    return f"<div class=scroll><table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
+
+
+def definitions():
+    """Every metric in plain words, as a list."""
+    items = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items())
+    return f"<details><summary>What these words mean</summary><ul>{items}</ul></details>"
+
+
+def token_chips(tokens):
+    """Tokens that an edit changes, the most changed first; what is known of the change on hover; generic ones with a dashed edge."""
+    chips = []
+    for token in sorted(tokens, key=lambda t: -t.get("relative_change", 0)):
+        about = []
+        if "relative_change" in token:
+            about.append(f"changed by {token['relative_change']:.1f} times its own length")
+        if "before" in token:
+            about.append(f"nearest before: {', '.join(token['before'])}; after: {', '.join(token['after'])}")
+        if token.get("generic"):
+            about.append("looks like an everyday word")
+        css = " class=generic" if token.get("generic") else ""
+        chips.append(f"<span{css} title='{escape('; '.join(about), quote=True)}'>{escape(token['token']) or '&nbsp;'}</span>")
+    generic = sum(bool(t.get("generic")) for t in tokens)
+    note = f"<p class=note>{generic} of {len(tokens)} look like everyday words (dashed).</p>" if generic else ""
+    return f"<p class=tokens tabindex=0 role=group aria-label='Words that are changed'>{''.join(chips)}</p>{note}"
+
+
+def trace_picture(trace, cell=84, left=230, top=10):
+    """A causal trace as a heat map: the later a layer, the further right; the darker, the more of the answer comes back from there alone."""
+    rows, layers = trace["places"], len(trace["restored"])
+    wide = max(26, min(cell, 900 // layers))
+    width, height = left + wide * layers + 20, top + 40 * len(rows) + 40
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='How much of the answer comes back, by layer and word'>"]
+    for r, place in enumerate(rows):
+        parts.append(f"<text x={left - 8} y={top + 40 * r + 25} font-size=12 text-anchor=end fill='currentColor'>{escape(place)}</text>")
+        for n in range(layers):
+            share = trace["restored"][n][r]
+            parts.append(
+                f"<rect x={left + wide * n} y={top + 40 * r} width={wide - 2} height=38 fill='{COLORS['ember+rmu']}' "
+                f"fill-opacity='{max(0.04, min(1, share)):.2f}'><title>{share:.0%} comes back</title></rect>"
+            )
+    for n in range(layers):
+        name = "words" if n == 0 else str(n)
+        parts.append(
+            f"<text x={left + wide * (n + 0.5)} y={top + 40 * len(rows) + 16} font-size=11 text-anchor=middle fill='currentColor'>{name}</text>"
+        )
+    parts.append(
+        f"<text x={left + wide * layers / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>layer after which the states are put "
+        "back</text></svg>"
+    )
+    return "".join(parts)
+
+
+def trace_view(trace, concept):
+    """Where the knowledge lives: the heat map, and what is lost without the words and without the MLPs."""
+    known = trace["known"]
+
+    def lost(value):
+        return f"{max(0.0, 1 - value / known):.0%}" if known else "nothing"
+
+    return (
+        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} a token. With noise in place of the "
+        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only: "
+        "dark on the left and above, the words themselves carry it; dark further right, it has moved on.</p>"
+        f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
+        f"the average in the place of what the MLP layers make of these words, {lost(trace['without_mlps'])}. An erasure that changes only one of the "
+        "two leaves what the other holds.</p>"
+    )
+
+
+def feature_cards(features, limit=12):
+    """Features as cards: top tokens and how much of each is the concept's own."""
+    cards = []
+    for feature in features[:limit]:
+        words = escape(", ".join(feature["tokens"][:10]))
+        cards.append(f"<div><b>{feature['share']:.0%} the concept's own</b><br><small>{words}</small></div>")
+    more = f"<p class=note>... and {len(features) - limit} more.</p>" if len(features) > limit else ""
+    return f"<div class=cards>{''.join(cards)}</div>{more}"
+
+
+def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=30, right=40):
+    """Right answers after each step of an attack as an SVG line a variant, with a legend.
+
+    curves: list of shares by variant name, as far as known. steps: the names of all points. Chance is taken out of all shares, so that 0% is guessing.
+    """
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, len(steps) - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by step of the attack'>"]
+    parts.append(_ticks(width, left, right, y))
+    for number, step in enumerate(steps):
+        parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>{escape(step)}</text>")
+    parts.append(f"<text x={left + 4} y={y(0) - 5:.1f} font-size=11 fill='currentColor' opacity='.8'>0% is guessing</text>")
+    legend = []
+    for name, curve in curves.items():
+        color = COLORS.get(name, "#667")
+        line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
+        dash = " stroke-dasharray='6 4'" if name == "control" else ""
+        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5'{dash}></polyline>")
+        parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color}'></circle>" for e, a in enumerate(curve)]
+        legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
+    return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
+
+
+def step_names(lists):
+    """One name for each point of the curves of an attack; where variants fell to different ways, it is the best found of each."""
+    columns = itertools.zip_longest(*lists)
+    return [names.pop() if len(names) == 1 else "best way found" for names in ({n for n in c if n} for c in columns)]
+
+
+def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bottom=30):
+    """A search as a picture: the overall score of every trial, hollow where it hurt the model too much, and the best so far as a line."""
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, len(trials) - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Overall score by trial of the search'>"]
+    for tick in (0, 0.5, 1):
+        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
+        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:g}</text>")
+    best, line = 0.0, []
+    for number, trial in enumerate(trials):
+        best = max(best, trial["overall"] if trial["within_limits"] else 0.0)
+        line.append(f"{x(number):.1f},{y(best):.1f}")
+        fill = COLORS["ember"] if trial["within_limits"] else "none"
+        about = escape(", ".join(f"{k} {v:.3g}" for k, v in trial["settings"].items()))
+        parts.append(
+            f"<circle cx='{x(number):.1f}' cy='{y(trial['overall']):.1f}' r='4' fill='{fill}' stroke='{COLORS['ember+rmu']}'>"
+            f"<title>{about}</title></circle>"
+        )
+    parts.append(f"<polyline points='{' '.join(line)}' fill='none' stroke='{COLORS['ember+rmu']}' stroke-width='2'></polyline>")
+    parts.append(
+        f"<text x={(left + width) / 2} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>trials, in order</text></svg>"
+    )
+    return "".join(parts)
+
+
+def table(heads, rows):
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<div class=scroll><table class=scores><tr>{head}</tr>{body}</table></div>"
+
+
+def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12, bottom=44):
+    """Efficacy, specificity and coherence by the strength that was tried, as lines; the strength that was taken is marked.
+
+    trials: as in report.json, `delta_trials`.
+    """
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, len(trials) - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [
+        f"<svg viewBox='0 0 {width} {height}' role=img aria-label='What each strength erases and what it spares'>",
+        _ticks(width, left, right, y),
+    ]
+    for number, trial in enumerate(trials):
+        here = trial["delta"] == chosen
+        name = f"{trial['delta']:g}" + (" (taken)" if here else "")
+        weight = "bold" if here else "normal"
+        parts.append(
+            f"<text x={x(number):.1f} y={height - 24} font-size=12 font-weight={weight} text-anchor=middle fill='currentColor'>{name}</text>"
+        )
+        if here:
+            parts.append(
+                f"<line x1={x(number):.1f} x2={x(number):.1f} y1={top} y2={height - bottom} stroke='currentColor' opacity='.5'></line>"
+            )
+    legend = []
+    for key, color, dash in (
+        ("efficacy", COLORS["ember+rmu"], ""),
+        ("specificity", COLORS["control"], "7 4"),
+        ("coherence", COLORS["rmu"], "2 4"),
+    ):
+        line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials))
+        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5' stroke-dasharray='{dash}'></polyline>")
+        about = escape(DEFINITIONS[key], quote=True)
+        legend.append(f"<span style='color:{color}'>{'&#9473;' if not dash else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>")
+    parts.append(
+        f"<text x={(left + width) / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>strength of the edit</text></svg>"
+    )
+    return "".join(parts) + "<p class=legend>" + " &nbsp; ".join(legend) + "</p>"
+
+
+def embedding_map(points, before, after, width=340, height=300):
+    """Where words lie in the word table, before and after the edit, side by side.
+
+    points: dicts with `token` and `kind` ("edited", "concept" or "neutral"); before, after: (n, 2) places in [0, 1].
+    """
+    looks = {"neutral": ("#6b7280", 2.2, 0.45), "concept": (COLORS["ember"], 3, 0.8), "edited": (COLORS["rmu"], 3.4, 0.9)}
+    order = sorted(range(len(points)), key=lambda n: list(looks).index(points[n]["kind"]))
+    parts = []
+    for places, title in ((before, "before"), (after, "after")):
+        dots = []
+        for n in order:
+            color, radius, opacity = looks[points[n]["kind"]]
+            x, y = 8 + (width - 16) * places[n][0], 8 + (height - 16) * (1 - places[n][1])
+            dots.append(
+                f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius}' fill='{color}' fill-opacity='{opacity}'><title>{escape(points[n]['token'])}</title></circle>"
+            )
+        parts.append(
+            f"<figure><figcaption>{title}</figcaption><svg viewBox='0 0 {width} {height}' role=img aria-label='Map of the word table {title}'>"
+            f"{''.join(dots)}</svg></figure>"
+        )
+    names = {"edited": "words that are changed", "concept": "other words seen only with the concept", "neutral": "everyday words"}
+    legend = " &nbsp; ".join(
+        f"<span style='color:{looks[k][0]}'>&#9679;</span> {n}" for k, n in names.items() if any(p["kind"] == k for p in points)
+    )
+    return f"<div class=maps>{''.join(parts)}</div><p class=legend>{legend}</p>"
+
+
+def conversation(turns, columns):
+    """Questions and every model's answer to each, row by row.
+
+    turns: dicts with `question`, `reference` (or None) and `answers` by column key: text, and `right` (None where nothing is known).
+    columns: (key, heading, remark, color) each.
+    """
+    if not turns:
+        return "<p class=note>Nothing has been asked yet.</p>"
+    rows = []
+    for turn in turns:
+        reference = f" <span class=reference>Right answer: {escape(turn['reference'])}</span>" if turn["reference"] else ""
+        cells = []
+        for key, heading, remark, color in columns:
+            answer = turn["answers"].get(key)
+            if answer is None:
+                continue
+            mark = {True: "<span class=right>&#10003; right</span>", False: "<span class=wrong>&#10007; not right</span>", None: ""}[
+                answer["right"]
+            ]
+            text = escape(answer["text"]) or "<i>...</i>"
+            cells.append(
+                f"<div class=answer style='border-top-color:{color}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
+                f"<p>{text}</p>{mark}</div>"
+            )
+        rows.append(f"<section><h3>{escape(turn['question'])}{reference}</h3><div class=answers>{''.join(cells)}</div></section>")
+    return f"<div class=talk role=log aria-label='Questions and answers'>{''.join(rows)}</div>"
+
+
+def before_after(rows):
+    """What each variant knew after erasing (the whole bar's dark part) and what came back under attack (the hatched part).
+
+    rows: (name, label, share after erasing, share after the strongest attack or None) each.
+    """
+    lines = []
+    for name, shown, erased, attacked in rows:
+        color = COLORS.get(name, COLORS["rmu"])
+        more = max(0.0, (attacked or 0.0) - erased)
+        words = tenths(erased) if attacked is None else f"{round(10 * erased)} &#8594; {tenths(attacked)}"
+        lines.append(
+            f"<div class=bar><span>{escape(shown)}</span><span class=track><span class=fill style='width:{erased:.1%};background:{color}'></span>"
+            f"<span class='fill back' style='width:{more:.1%};--c:{color}'></span></span><b>{words}</b></div>"
+        )
+    return "".join(lines)
+
+
+def tenths(share):
+    """A share as people say it."""
+    return f"{round(10 * share)} of 10"
+
+
+def _ticks(width, left, right, y, shares=(0, 0.25, 0.5, 0.75, 1)):
+    lines = []
+    for tick in shares:
+        lines.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
+        lines.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
+    return "".join(lines)

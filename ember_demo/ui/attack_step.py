@@ -1,0 +1,123 @@
+"""Step 5: somebody wants the knowledge back. Live curves, what came back, and a talk with the attacked model."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.attacks import ATTACKS, THREATS, Relearning
+from ember_demo.errors import EmberDemoError
+from ember_demo.pictures import attack_curves, step_names, table
+from ember_demo.study import CONTROL, run_attack
+from ember_demo.ui import compare_step
+from ember_demo.ui.session import STUDIES
+from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
+from ember_demo.ui.work import run
+from ember_demo.wording import label
+
+SMALL = 50e6  # parameters up to which the weights that an attack leaves are kept, to be talked to
+WHO = {
+    THREATS[0]: "Someone who only asks questions",
+    THREATS[1]: "Someone who holds the erased model's weights",
+    THREATS[2]: "Someone who holds these and the public model it came from",
+}
+
+
+def layout():
+    gr.Markdown(
+        "Somebody wants the erased knowledge back, and tries every erased model alike. The dashed green line, where such a model ships, is one that "
+        "**never learned** the concept: what it gains is learning, not recovery."
+    )
+    with gr.Row():
+        who = gr.Radio(
+            [(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2, min_width=320
+        )
+        attack_name = gr.Dropdown(of_threat(Relearning.threat_model), value=Relearning.name, label="How?", scale=1, min_width=220)
+    about = gr.Markdown(about_attack(Relearning.name), elem_id="attack-about")
+    with gr.Row():
+        attack = gr.Button("Attack", variant="primary")
+        stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+    said = gr.Markdown(elem_classes="status", elem_id="attack-status")
+    plot = gr.HTML(elem_id="attack-plot")
+    results = gr.HTML(elem_id="attack-table")
+    with gr.Row():
+        back = gr.Button("Back: ask them again, as the attack left them")
+    return SimpleNamespace(**locals())
+
+
+def of_threat(threat):
+    return [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
+
+
+def choose_threat(threat):
+    """The attacks of a threat model: (attack, about it)."""
+    names = of_threat(threat)
+    return gr.update(choices=names, value=names[0]), about_attack(names[0])
+
+
+def about_attack(name):
+    """What the attacker has and does, in plain words."""
+    chosen = ATTACKS[name]
+    return f"The attacker **{chosen.threat_model}**. {chosen.description}"
+
+
+def attack(session, attack_name, settings=""):
+    """Attack every erased variant and the control: (status, plot, table, models to ask, session). settings: as in `erase`."""
+    quiet = (gr.skip(),) * 4
+    if not session.edits:
+        yield warn(FIRST_ERASE), *quiet
+        return
+    try:
+        if attack_name not in ATTACKS:
+            raise EmberDemoError(f"There is no attack called {attack_name!r}; choose from {', '.join(ATTACKS)}.")
+        chosen = settled(ATTACKS[attack_name](), settings)
+        curves, steps = {}, [""] * chosen.points
+        yield "Starting the attack", attack_curves(curves, steps), *quiet[1:]
+        for event in run(_attacked, session, chosen):
+            plot = gr.skip()
+            if "accuracy" in event.data:  # the latest event comes again while nothing new happens
+                curve = curves.setdefault(event.data["variant"], [])
+                number = event.data["number"]
+                curve[number:] = [event.data["accuracy"]]
+                steps[number] = step_names([[steps[number]], [event.data["step"]]])[0]
+                plot = attack_curves(curves, steps)
+            yield status(event), plot, *quiet[1:]
+        found, left = event.result
+        attacked = session.attacked | {
+            f"{variant} after {chosen.name}": (variant, chosen.name, weights) for variant, weights in left.items()
+        }
+        session = replace(
+            session, results=session.results | {chosen.name: found}, attacks=session.attacks | {chosen.name: chosen}, attacked=attacked
+        )
+        more = " In step 4 you can talk to the models as it left them." if left else ""
+        said = f"The attack is over; every model is back as it was before it.{more}"
+        yield said, gr.skip(), result_table(session), compare_step.open_step(session)[0], STUDIES.keep(session)
+    except EmberDemoError as error:
+        yield problem(error), *quiet
+
+
+def _attacked(session, chosen, progress):
+    model, left = session.model, {}
+    keep = chosen.changes_weights and model.parameter_count <= SMALL
+
+    def watched(fraction, message, **data):
+        if keep and data.get("number") == chosen.points - 1 and data["variant"] != CONTROL:
+            left[data["variant"]] = {name: p.detach().cpu().clone() for name, p in model.network.named_parameters()}
+        progress(fraction, message, **data)
+
+    erased = {name: edit for name, edit in session.edits.items() if edit}
+    return run_attack(chosen, model, session.concept, erased, session.seed, watched), left
+
+
+def result_table(session):
+    """What every attack so far got back from every variant, and above what it taught the control."""
+    variants = [name for name, edit in session.edits.items() if edit]
+    controlled = any(CONTROL in found for found in session.results.values())
+    heads = ["attack", "the attacker", *map(label, variants), *([label(CONTROL)] if controlled else [])]
+    rows = []
+    for name, found in session.results.items():
+        cells = [f"{found[v].before:.0%} → {found[v].after:.0%}" for v in variants]
+        rows.append(
+            [name, ATTACKS[name].threat_model, *cells, *([f"{found[CONTROL].after:.0%}" if CONTROL in found else ""] if controlled else [])]
+        )
+    return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows) if rows else ""

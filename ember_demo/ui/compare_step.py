@@ -1,0 +1,182 @@
+"""Step 4: one question to every model, the answers side by side."""
+
+import random
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.errors import EmberDemoError
+from ember_demo.evaluation import mentions
+from ember_demo.language_model import POCKET, has_control, load_control
+from ember_demo.pictures import conversation
+from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
+from ember_demo.ui.show import FIRST_ERASE, problem, warn
+from ember_demo.ui.work import run
+from ember_demo.wording import color, label
+
+KEPT_TURNS = 3  # that a model reads again: the embedded one reads 512 tokens at most
+HIDDEN = "#6b7280"
+REMARKS = {ORIGINAL: "as it was", "ember": "word table edited", CONTROL: "trained without the concept"}
+
+
+def layout():
+    gr.Markdown(
+        "Ask all of them the same. What is right is told only where the question is one of the concept's own, whose answer is known."
+    )
+    shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
+    blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
+    suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
+    with gr.Row():
+        question = gr.Textbox("", label="Your question", placeholder="Ask all of them at once", max_lines=3, scale=5, elem_id="question")
+        send = gr.Button("Ask all", variant="primary", scale=0, min_width=110)
+        again = gr.Button("Ask again", scale=0, min_width=140)
+        stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+        clear = gr.Button("Clear", scale=0, min_width=90)
+    said = gr.Markdown(elem_classes="status", elem_id="compare-status")
+    talk = gr.HTML(conversation([], []), elem_id="talk")
+    with gr.Row():
+        back = gr.Button("Back", scale=0, min_width=90)
+        forward = gr.Button("Next: attack it", variant="primary")
+    return SimpleNamespace(**locals())
+
+
+def columns(session):
+    """Who can be asked, by key: the heading."""
+    names = {name: label(name) for name in session.edits}
+    if session.edits and session.model_id == POCKET and has_control(session.concept.name):
+        names[CONTROL] = label(CONTROL)
+    return names | {key: f"{label(variant)}, after {attack}" for key, (variant, attack, _) in session.attacked.items()}
+
+
+def open_step(session):
+    """What can be asked and whom, when the step is opened: (models, suggested questions)."""
+    names = columns(session)
+    return gr.update(choices=[(heading, key) for key, heading in names.items()], value=list(names)), gr.update(
+        choices=suggestions(session), value=None
+    )
+
+
+def suggestions(session, each=3):
+    """Questions on the concept, sly ones on it (whose subject has no edited word), on its neighbour and on anything else."""
+    if session.concept is None or not session.edits:
+        return []
+    concept, model = session.concept, session.model
+    if not concept.questions:
+        return [f"Tell me about {concept.name}.", f"What is {concept.name} known for?"]
+    by_subject = {q.subject: q for q in concept.select("concept", "test")}
+    sly = [q.text for s, q in by_subject.items() if s and not subject_tokens(model, session.edits["ember"], s)[0]]
+    chosen = [("", [q.text for q in by_subject.values() if q.text not in sly]), ("sly: ", sly)]
+    chosen += [(f"{kind}: ", list({q.subject: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
+    words = {"similar: ": "neighbour: ", "general: ": "anything else: "}
+    return [(words.get(prefix, prefix) + text, text) for prefix, texts in chosen for text in texts[:each]]
+
+
+def view(session, blind):
+    """The conversation as it stands."""
+    names = columns(session)
+    order = session.hidden if blind else tuple(names)
+    shown = []
+    for number, key in enumerate(k for k in order if k in names):
+        if blind:
+            shown.append((key, chr(ord("A") + number), "", HIDDEN))
+        else:
+            variant = session.attacked[key][0] if key in session.attacked else key
+            shown.append((key, names[key], REMARKS.get(key, ""), color(variant)))
+    return conversation(session.turns, shown)
+
+
+def hide(session, blind):
+    """Hide or reveal which is which: (conversation, session). Each time that they are hidden, they change places."""
+    order = list(columns(session))
+    random.shuffle(order)
+    session = replace(session, hidden=tuple(order))
+    return view(session, blind), session
+
+
+def ask(session, question, shown, blind=False):
+    """Ask every chosen model, streaming: (question box, status, conversation, session)."""
+    question = (question or "").strip()
+    wrong = (
+        FIRST_ERASE
+        if not session.edits
+        else "Type a question first."
+        if not question
+        else ""
+        if shown
+        else "Choose at least one model to ask."
+    )
+    if wrong:
+        yield gr.skip(), warn(wrong), gr.skip(), gr.skip()
+        return
+    known = _known(session.concept, question)
+    turn = {"question": question, "reference": known.answer if known else None, "answers": {}}
+    session = replace(session, turns=[*session.turns, turn], hidden=session.hidden or tuple(columns(session)))
+    yield from _asked(session, turn, known, shown, blind)
+
+
+def ask_again(session, shown, blind=False):
+    """Ask the last question once more, of the models that are now chosen: (question box, status, conversation, session)."""
+    if not session.turns:
+        yield gr.skip(), warn("Nothing has been asked yet; type a question."), gr.skip(), gr.skip()
+        return
+    turn = {**session.turns[-1], "answers": {}}
+    yield from _asked(replace(session, turns=[*session.turns[:-1], turn]), turn, _known(session.concept, turn["question"]), shown, blind)
+
+
+def _asked(session, turn, known, shown, blind):
+    yield "", "", view(session, blind), gr.skip()
+    try:
+        keys = [key for key in columns(session) if key in shown]
+        for event in run(_answers, session, keys):
+            if "key" in event.data:
+                turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}
+            yield gr.skip(), event.message, view(session, blind), gr.skip()
+        for key, text in event.result.items():
+            turn["answers"][key] = {"text": text, "right": mentions(text, known) if known else None}
+        yield gr.skip(), "", view(session, blind), session
+    except EmberDemoError as error:
+        yield gr.skip(), problem(error), gr.skip(), gr.skip()
+
+
+def _answers(session, keys, progress):
+    """Each model's answer to the last question, with what it was asked before."""
+    question, answers = session.turns[-1]["question"], {}
+    for number, key in enumerate(keys):
+        messages = []
+        for past in session.turns[-KEPT_TURNS - 1 : -1]:
+            if key in past["answers"]:
+                messages += [{"role": "user", "content": past["question"]}, {"role": "assistant", "content": past["answers"][key]["text"]}]
+        messages.append({"role": "user", "content": question})
+        text = ""
+        with ExitStack() as stack:
+            model = _variant(session, key, stack)
+            for piece in stack.enter_context(closing(model.stream(messages, max_new_tokens=48 if model.id == POCKET else 200))):
+                text += piece
+                progress(number / len(keys), "Answering", key=key, text=text)
+        answers[key] = text.strip() or "(no answer)"
+    return answers
+
+
+def _variant(session, key, stack):
+    """The model with what belongs to a column laid over it, until the stack is closed."""
+    if key == CONTROL:
+        return load_control(session.concept.name, session.model.precision)
+    model, (variant, _, weights) = session.model, session.attacked.get(key, (key, None, None))
+    if session.edits[variant]:
+        stack.enter_context(session.edits[variant].applied(model))
+    if weights:
+        stack.enter_context(model.holding(weights))
+    return model
+
+
+def _known(concept, question):
+    """The concept's own question of that wording, if it is one."""
+    return next((q for q in concept.questions if q.text.strip().lower() == question.lower()), None)
+
+
+def clear(session, blind=False):
+    """Forget the conversation: (conversation, session)."""
+    session = replace(session, turns=[])
+    return view(session, blind), session

@@ -1,0 +1,131 @@
+"""Step 2: which concept, from which texts, and where the model holds it."""
+
+from html import escape
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.errors import ConceptError, EmberDemoError
+from ember_demo.pictures import trace_view
+from ember_demo.progress import part
+from ember_demo.sources import concept_names, gather, load_concept
+from ember_demo.texts import ENOUGH
+from ember_demo.ui.show import problem, status
+from ember_demo.ui.work import run
+from ember_demo.understanding import causal_trace
+
+FILE, WIKIPEDIA, MODEL = "a file", "Wikipedia", "the model itself"
+
+
+def layout():
+    gr.Markdown(
+        "A **concept** is what the model is to forget. It is known by texts: words that stand in texts on the concept and in no everyday text are "
+        "its own. Its questions are of three kinds: on the concept, on a *neighbour* that should be kept, and on anything else."
+    )
+    with gr.Row():
+        concept = gr.Dropdown(
+            concept_names(),
+            value="Harry Potter",
+            allow_custom_value=True,
+            label="Concept to erase",
+            info="Choose one, or type a name of your own.",
+        )
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
+    about = gr.HTML(about_concept("Harry Potter"), elem_id="about-concept")
+    with gr.Accordion("A concept of your own: bring its texts", open=False):
+        gr.Markdown(
+            "Concepts in the list bring texts and questions. For any other, give sentences on it: at least 40, best 300, on its people, places and "
+            "terms. What stands in them and in none of 300 everyday sentences is taken for the concept's own words."
+        )
+        with gr.Row():
+            source = gr.Radio([FILE, WIKIPEDIA, MODEL], value=FILE, label="Take them from", scale=2)
+            text_file = gr.File(label="A txt, md or jsonl file", file_types=[".txt", ".md", ".jsonl"], height=90, scale=2)
+            get_texts = gr.Button("Get texts", scale=0, min_width=140)
+        text_said = gr.Markdown(elem_classes="status", elem_id="text-status")
+        texts = gr.Textbox(
+            value="",
+            label="Sentences on the concept, one a line",
+            info="Or paste them here. Strike out what does not belong. Leave empty to use the texts that ship with a listed concept.",
+            lines=6,
+            max_lines=14,
+            elem_id="texts",
+        )
+        ask_model = gr.Checkbox(
+            False,
+            label="Let the model write the questions",
+            info="It asks itself about the concept, its neighbours and general knowledge, and keeps what it answers alike in two phrasings. "
+            "Needs a chat model that knows the concept; without questions nothing is scored, and the strength must be chosen by hand.",
+        )
+    with gr.Row():
+        where = gr.Button("Show where the model holds it")
+        stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+    said = gr.Markdown(elem_classes="status", elem_id="concept-status")
+    trace = gr.HTML(elem_id="trace")
+    with gr.Row():
+        back = gr.Button("Back", scale=0, min_width=90)
+        forward = gr.Button("Next: erase it", variant="primary")
+    return SimpleNamespace(**locals())
+
+
+def about_concept(name):
+    """What is known of a listed concept: how many texts and questions, and some of these."""
+    try:
+        concept = load_concept(name)
+    except EmberDemoError:
+        return "<p class=note>Not in the list: bring texts on it, below.</p>"
+    kinds = (("concept", "on the concept"), ("similar", "on its neighbour"), ("general", "on anything else"))
+    cells = []
+    for kind, words in kinds:
+        questions = list({q.subject: q for q in concept.select(kind, "test")}.values())
+        some = "".join(f"<li>{escape(q.text)} <i>{escape(q.answer)}</i></li>" for q in questions[:3])
+        facts = len({q.fact for q in concept.select(kind, "test")})
+        cells.append(f"<div><b>{facts} facts are asked about {words}</b><ul>{some}</ul></div>")
+    return f"<p>{len(concept.texts)} sentences on {escape(concept.name)} ship with it.</p><div class=cards>{''.join(cells)}</div>"
+
+
+def gather_texts(session, concept_name, source, file):
+    """Sentences on a concept, to be looked at and struck out: (status, texts)."""
+    try:
+        name = (concept_name or "").strip()
+        if not name:
+            raise ConceptError("No concept was named; type one.")
+        if source == FILE and not file:
+            raise ConceptError("Choose a txt, md or jsonl file first.")
+        for event in run(_gathered, session, name, source, file):
+            yield status(event), gr.skip()
+        sentences = event.result
+        enough = "enough" if len(sentences) >= ENOUGH else f"too few: at least {ENOUGH} are needed"
+        yield f"{len(sentences)} sentences on {name}, {enough}. Strike out what does not belong, then go on.", "\n".join(sentences)
+    except EmberDemoError as error:
+        yield problem(error), gr.skip()
+
+
+def _gathered(session, name, source, file, progress):
+    if source == FILE:
+        return gather(name, None, file)
+    if source == WIKIPEDIA:
+        return gather(name, None, "wikipedia")
+    return gather(name, session.model, "model", progress)
+
+
+def trace(session, concept_name, seed):
+    """Where the knowledge lives, before anything is erased: (status, picture)."""
+    try:
+        for event in run(_traced, session, concept_name, int(seed or 0)):
+            yield status(event), gr.skip()
+        yield "Nothing is changed.", event.result
+    except EmberDemoError as error:
+        yield problem(error), gr.skip()
+
+
+def _traced(session, concept_name, seed, progress):
+    concept = load_concept(concept_name)
+    return trace_view(causal_trace(session.model, concept, seed=seed, progress=progress).as_dict(), concept.name)
+
+
+def chosen_concept(session, concept_name, texts, ask_model, progress):
+    """The pack of that name, or what the visitor's own sentences make, one a line."""
+    sentences = [line for line in (texts or "").splitlines() if line.strip()]
+    if not sentences:
+        return load_concept(concept_name)
+    return load_concept(concept_name, session.model if ask_model else None, texts=sentences, progress=part(progress, 0, 0.2))

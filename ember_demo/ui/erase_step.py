@@ -1,0 +1,223 @@
+"""Step 3: what EMBER would change, how strongly, beside which baseline; and what the erasure did."""
+
+from dataclasses import replace
+from html import escape
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.erasers import BASELINES, ERASERS, RMU, Ember
+from ember_demo.erasers.ember import DELTAS
+from ember_demo.errors import EmberDemoError
+from ember_demo.pictures import definitions, delta_curve, embedding_map, score_bars, score_table, token_chips, trials_picture
+from ember_demo.progress import part
+from ember_demo.study import build_edits, coverage, score_edits
+from ember_demo.tuning import search
+from ember_demo.ui import compare_step
+from ember_demo.ui.concept_step import chosen_concept
+from ember_demo.ui.session import STUDIES
+from ember_demo.ui.show import number, problem, settled, status
+from ember_demo.ui.work import run
+from ember_demo.understanding import what_changed, word_map
+from ember_demo.wording import label
+
+
+def layout():
+    gr.Markdown(
+        "**EMBER** takes the concept out of the model's *word table*, where a word's meaning enters the model. The **baseline** leaves that table "
+        "alone and retrains layers behind it. Both, alone and together, start from the same model."
+    )
+    with gr.Row():
+        find = gr.Button("Show first what EMBER would change")
+        erase = gr.Button("Erase", variant="primary")
+        stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+    said = gr.Markdown(elem_classes="status", elem_id="erase-status")
+    with gr.Row():
+        delta = gr.Dropdown(
+            ["auto", *[f"{d:g}" for d in DELTAS]],
+            value="auto",
+            allow_custom_value=True,
+            label="Strength of EMBER's edit",
+            info="How many times the concept's part of a word is subtracted; auto tries them all.",
+        )
+        baseline = gr.Dropdown(
+            [(f"{label(name)}: {ERASERS[name].touches}", name) for name in BASELINES],
+            value=RMU.name,
+            label="Baseline",
+            info="What EMBER is compared and combined with.",
+        )
+    about = gr.Markdown(about_baseline(RMU.name), elem_id="about-baseline")
+    features = gr.CheckboxGroup(
+        [],
+        label="Features of the concept that EMBER found in the word table",
+        info="A feature is a direction that some words share; each is shown with its strongest words. Tick what is not the concept's, and it is left alone.",
+        elem_id="features",
+        visible=False,
+    )
+    tokens = gr.HTML(elem_id="tokens")
+    keep = gr.Dropdown(
+        [],
+        value=[],
+        multiselect=True,
+        allow_custom_value=True,
+        label="Words to leave alone",
+        info="Everyday words among those found can be struck out here; the edit is then fitted without them.",
+        visible=False,
+    )
+    scores = gr.HTML(elem_id="scores")
+    with gr.Accordion("The word table before and after, and how the strength was chosen", open=False):
+        pictures = gr.HTML("<p class=note>Erase first.</p>", elem_id="pictures")
+    with gr.Accordion("Search the baseline's settings first", open=False):
+        gr.Markdown(
+            "A baseline with poor settings proves nothing. This tries settings on the validation questions, which score nothing else, and keeps the "
+            "best for the next erasure. EMBER needs no such search: its strength is tried out each time."
+        )
+        with gr.Row():
+            trials = gr.Slider(2, 40, value=10, step=1, label="Trials")
+            look = gr.Button("Search", scale=0, min_width=140)
+        trials_plot = gr.HTML(elem_id="trials")
+    with gr.Row():
+        back = gr.Button("Back", scale=0, min_width=90)
+        forward = gr.Button("Next: compare the answers", variant="primary")
+    return SimpleNamespace(**locals())
+
+
+def about_baseline(name):
+    return ERASERS[name].description
+
+
+def find(session, concept_name, seed, texts="", ask_model=False, settings=""):
+    """Show what EMBER would change: (status, features, tokens, words to leave alone, session)."""
+    quiet = (gr.skip(),) * 4
+    try:
+        session = _fresh(session, seed)
+        ember = settled(Ember(), settings)
+        for event in run(_found, session, ember, concept_name, texts):
+            yield status(event), *quiet
+        concept, features, view, tokens = event.result
+        session = replace(session, concept=concept, features=features)
+        words = [t["token"] for t in sorted(tokens, key=lambda t: (not t["generic"], t["token"].lower()))]
+        yield (
+            f"Found {len(features)} features of {concept.name}. Nothing is changed yet.",
+            gr.update(choices=feature_choices(features), value=[], visible=True),
+            view,
+            gr.update(choices=list(dict.fromkeys(words)), visible=True),
+            session,
+        )
+    except EmberDemoError as error:
+        yield problem(error), *quiet
+
+
+def _found(session, ember, concept_name, texts, progress):
+    model = session.model
+    concept = chosen_concept(session, concept_name, texts, False, progress)
+    features = ember.find_features(model, concept, session.seed, progress)
+    edit = replace(ember, delta=1.0, skip_features=()).edit(model, concept, features)
+    tokens = [{k: t[k] for k in ("token", "generic")} for t in what_changed(model, concept, edit)]
+    return concept, edit.details["features"], token_view(model, concept, edit, tokens), tokens
+
+
+def feature_choices(features):
+    return [(f"{f['share']:.0%} its own: {', '.join(f['tokens'][:8])}", f["index"]) for f in features]
+
+
+def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_model=False, keep=(), skip_features=(), settings=""):
+    """Erase in every way and score: (status, features, tokens, scores, pictures, models to ask, suggested questions, session).
+
+    skip_features: indices of features, of those last found, that are left alone.
+    settings: further settings, one NAME.SETTING=VALUE a line.
+    """
+    quiet = (gr.skip(),) * 7
+    try:
+        session = _fresh(session, seed)
+        strength = "auto" if delta == "auto" else number(delta, "The strength", 0, 1000)
+        if session.concept and session.concept.name != (concept_name or "").strip():
+            skip_features = ()  # they are another concept's
+        ember = settled(Ember(delta=strength, keep=tuple(keep or ()), skip_features=tuple(skip_features or ())), settings)
+        chosen = session.baseline if session.baseline.name == baseline else ERASERS[baseline]()
+        session = replace(session, ember=ember, baseline=settled(chosen, settings))
+        for event in run(_erased, session, concept_name, texts, ask_model):
+            yield status(event), *quiet
+        concept, edits, scores, view, pictures = event.result
+        kept = edits["ember"].details["features"]
+        listed = session.features if session.concept and session.concept.name == concept.name else kept
+        session = replace(session, concept=concept, edits=edits, scores=scores, features=listed or kept)
+        session.views = {"tokens": view, "scores": score_view(session), "pictures": pictures}
+        yield (
+            f"**{concept.name} is erased** in {len(edits) - 1} ways. Compare the answers in step 4, attack in step 5.",
+            gr.update(choices=feature_choices(session.features), value=list(ember.skip_features), visible=True),
+            view,
+            session.views["scores"],
+            pictures,
+            *compare_step.open_step(session),
+            STUDIES.keep(session),
+        )
+    except EmberDemoError as error:
+        yield problem(error), *quiet
+
+
+def _erased(session, concept_name, texts, ask_model, progress):
+    model = session.model
+    concept = chosen_concept(session, concept_name, texts, ask_model, progress)
+    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8))
+    scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
+    ember = edits["ember"]
+    pictures = "<h4>The word table, seen along its two main directions</h4>" + embedding_map(*word_map(model, concept, ember))
+    trials = ember.details.get("delta_trials", [])
+    if trials:
+        taken = ember.details["settings"]["ember"]["delta"]
+        pictures += "<h4>What each strength did to validation questions, which score nothing else</h4>" + delta_curve(trials, taken)
+    return concept, edits, scores, token_view(model, concept, ember, what_changed(model, concept, ember)), pictures
+
+
+def search_settings(session, concept_name, seed, baseline, trials):
+    """Look for the baseline's settings on the validation questions, and keep the best for this visitor: (status, picture, session)."""
+    try:
+        session = replace(session, seed=int(seed or 0))
+        for event in run(_searched, session, concept_name, baseline, int(trials)):
+            yield status(event), gr.skip(), gr.skip()
+        eraser, found = event.result
+        settings = ", ".join(f"{name} {getattr(eraser, name):.3g}" for name in eraser.space)
+        yield (
+            f"{label(eraser.name)} will be run with the best of {len(found)} trials: {settings}. Erase to use it.",
+            trials_picture(found),
+            replace(session, baseline=eraser, searches=session.searches | {eraser.name: found}),
+        )
+    except EmberDemoError as error:
+        yield problem(error), gr.skip(), gr.skip()
+
+
+def _searched(session, concept_name, baseline, trials, progress):
+    return search(
+        session.model,
+        [chosen_concept(session, concept_name, "", False, progress)],
+        ERASERS[baseline](),
+        trials,
+        session.seed,
+        progress=progress,
+    )
+
+
+def score_view(session):
+    """Bars first, then the table, then what the words mean."""
+    if not session.scores:
+        return "<p>There are no questions on this concept, so nothing is scored and no attack can be counted. Compare the answers in step 4.</p>"
+    variants = {name: scores.as_dict() for name, scores in session.scores.items()}
+    numbers = f"<details><summary>All figures</summary>{score_table(variants)}{definitions()}</details>"
+    return score_bars(variants, session.concept.name) + numbers
+
+
+def token_view(model, concept, edit, tokens):
+    found = coverage(model, concept, edit)
+    bare = f" Not reached: {escape(', '.join(found['uncovered']))}." if found["uncovered"] else ""
+    total = len(found["covered"]) + len(found["uncovered"])
+    reach = f" They reach {len(found['covered'])} of the {total} subjects asked about.{bare}" if total else ""
+    texts = f"seen in texts on {escape(concept.name)}, in no everyday text, and part of a feature"
+    return f"<details open><summary>{len(tokens)} words and pieces of words</summary><p>Each {texts}.{reach}</p>{token_chips(tokens)}</details>"
+
+
+def _fresh(session, seed):
+    """The visitor's model and settings, and nothing of an earlier erasure."""
+    return replace(
+        session, seed=int(seed or 0), edits={}, scores={}, results={}, attacks={}, turns=[], attacked={}, views={}, hidden=(), key=""
+    )

@@ -1,0 +1,57 @@
+"""For engineers: every setting of the library, and the code that repeats what was just done."""
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.attacks import ATTACKS
+from ember_demo.erasers import BASELINES, ERASERS, Ember
+from ember_demo.pictures import table
+from ember_demo.repeat import command_line, python_code
+
+
+def layout():
+    with gr.Accordion("Expert view: every setting, and the code that repeats this", open=False):
+        settings = gr.Textbox(
+            "",
+            label="Settings, one NAME.SETTING=VALUE a line",
+            info="For instance rmu.steps=80 or relearning.epochs=5; those of the erasers count at the next erasure, those of an attack at the next attack.",
+            lines=3,
+            max_lines=10,
+            elem_id="settings",
+        )
+        with gr.Accordion("All settings and their usual values", open=False):
+            gr.HTML(all_settings())
+        gr.Markdown("What was done, as Python and as a command line:")
+        python = gr.Textbox(
+            "# First erase a concept.", label="Python", interactive=False, lines=3, max_lines=30, buttons=["copy"], elem_id="python"
+        )
+        command = gr.Textbox(
+            "# First erase a concept.", label="Command line", interactive=False, lines=2, buttons=["copy"], elem_id="command"
+        )
+    return SimpleNamespace(settings=settings, python=python, command=command)
+
+
+def all_settings():
+    """A table; a value that suits the loaded model is shown as such."""
+    rows = []
+    for name, kind in [*((n, ERASERS[n]) for n in (Ember.name, *BASELINES)), *ATTACKS.items()]:
+        for field in fields(kind):
+            rows.append([f"{name}.{field.name}", "what suits the model" if field.default is None else str(field.default)])
+    return table(["setting", "usual value"], rows)
+
+
+def repeat(session):
+    """(Python, command line) that repeat what was done in this session."""
+    if not session.edits:
+        return gr.skip(), gr.skip()
+    done = (
+        session.model_id,
+        session.precision,
+        session.concept.name,
+        session.seed,
+        [session.ember, session.baseline],
+        list(session.attacks.values()),
+    )
+    return python_code(*done), command_line(*done)

@@ -1,0 +1,72 @@
+"""Step 1: which model, in which precision, and what it needs here."""
+
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.errors import EmberDemoError, ModelError
+from ember_demo.language_model import MODELS, POCKET, describe
+from ember_demo.memory import PRECISIONS
+from ember_demo.pictures import memory_bars
+from ember_demo.ui.session import Session, shared_model
+from ember_demo.ui.show import problem, status
+from ember_demo.ui.work import run
+
+
+def layout(model_id, public):
+    """The step's components; `public`: on a server for strangers, where no folder of its own is opened."""
+    gr.Markdown(
+        "A **language model** is a program that has read much text and continues what you write. Nothing you do here changes the model itself: "
+        "every change is laid over it and taken off again."
+    )
+    with gr.Row():
+        model = gr.Dropdown(
+            list(dict.fromkeys([model_id, *MODELS])),
+            value=model_id,
+            allow_custom_value=True,
+            label="Model",
+            info="The embedded one needs no download; or type a model's name on the Hugging Face Hub"
+            + ("." if public else ", or a folder."),
+        )
+        precision = gr.Dropdown(
+            PRECISIONS, value="auto", label="Precision", info="How exactly its numbers are held; auto takes 4 bit when memory is tight."
+        )
+    offer = gr.HTML(elem_id="offer")
+    load = gr.Button("Load this model", min_width=140)
+    said = gr.Markdown(
+        f"**{model_id}** is in use; press *Load this model* after choosing another.", elem_classes="status", elem_id="load-status"
+    )
+    forward = gr.Button("Next: choose a concept", variant="primary")
+    return SimpleNamespace(model=model, precision=precision, offer=offer, load=load, said=said, forward=forward)
+
+
+def offer(model_id, precision):
+    """What a model would need here, before it is loaded, as a sentence and bars."""
+    try:
+        return memory_bars(describe((model_id or POCKET).strip(), precision))
+    except EmberDemoError as error:
+        return f"<p>⚠ {escape(str(error))}</p>"
+
+
+def load(session, model_id, precision, public=False):
+    """Load a model: (status, session)."""
+    model_id = (model_id or POCKET).strip()
+    try:
+        if public and Path(model_id).exists():
+            raise ModelError("Folders of this server are not open to visitors; type a model's name on the Hugging Face Hub.")
+        for event in run(_loaded, model_id, precision, here=True):
+            yield status(event), gr.skip()
+        yield (
+            event.result,
+            Session(model_id, precision) if (session.model_id, session.precision) != (model_id, precision) else replace(session),
+        )
+    except EmberDemoError as error:
+        yield problem(error), gr.skip()
+
+
+def _loaded(model_id, precision, progress):
+    model = shared_model(model_id, precision, progress)
+    return f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {model.device}."

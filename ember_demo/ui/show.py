@@ -1,0 +1,42 @@
+"""What every step says: how far the work is, what went wrong."""
+
+import gradio as gr
+
+from ember_demo.errors import EmberDemoError
+from ember_demo.settings import read_settings, with_settings
+
+FIRST_ERASE = "First erase a concept, in step 3."
+
+
+def status(event):
+    """What is happening, how far it is, and how long it may still take."""
+    left = (
+        "" if event.left is None else f", about {event.left:.0f} s left" if event.left < 90 else f", about {event.left / 60:.0f} min left"
+    )
+    return f"{event.message} ({event.fraction:.0%}{left})"
+
+
+def problem(error):
+    return warn(str(error))
+
+
+def warn(sentence):
+    gr.Warning(sentence)
+    return f"⚠ {sentence}"
+
+
+def number(text, name, low, high):
+    """A number from a field; EmberDemoError where it is none between `low` and `high`."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not low <= value <= high:
+        raise EmberDemoError(f"{name} {text!r} is not a number from {low:g} to {high:g}; type one.")
+    return value
+
+
+def settled(thing, settings):
+    """An eraser or attack with the expert's settings, one NAME.SETTING=VALUE a line, as far as they are its own."""
+    lines = [line for line in (settings or "").splitlines() if line.strip()]
+    return with_settings(thing, read_settings(lines).get(thing.name, {}))

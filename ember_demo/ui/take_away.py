@@ -1,0 +1,33 @@
+"""What a visitor takes along: the report, the edits, a link to come back by."""
+
+from types import SimpleNamespace
+
+import gradio as gr
+
+from ember_demo.errors import EmberDemoError
+from ember_demo.ui.show import FIRST_ERASE
+from ember_demo.ui.work import MODEL_LOCK
+
+
+def layout():
+    with gr.Accordion("Take it with you: report, edits, link", open=False):
+        make = gr.Button("Make report and edit files")
+        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140, visible=False)
+        shown_link = gr.Textbox(label="Link to this study, good for an hour", interactive=False, elem_id="link")
+    return SimpleNamespace(make=make, files=files, link=shown_link)
+
+
+def link(session):
+    """The end of an address that brings this study back."""
+    return f"?study={session.key}" if session.key else ""
+
+
+def export(session):
+    """Files of the report and the edits."""
+    if not session.edits:
+        raise gr.Error(FIRST_ERASE)
+    with MODEL_LOCK:
+        try:
+            return gr.update(value=session.export(), visible=True)
+        except EmberDemoError as error:
+            raise gr.Error(str(error)) from None

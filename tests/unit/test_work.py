@@ -1,0 +1,76 @@
+"""Work behind the page: one at a time, in turn, stopped when its visitor leaves."""
+
+import pickle
+import threading
+import time
+
+import pytest
+
+from ember_demo.errors import EmberDemoError
+from ember_demo.ui import work
+
+
+def slow(steps, progress):
+    for step in range(steps):
+        progress(step / steps, f"Step {step}")
+        time.sleep(0.05)
+    return steps
+
+
+def failing(progress):
+    raise EmberDemoError("It cannot be done; do another thing.")
+
+
+def test_work_tells_how_far_it_is_and_gives_its_result():
+    events = list(work.run(slow, 3))
+    assert [e.message for e in events if e.message.startswith("Step")][-1] == "Step 2"
+    assert events[-1].done and events[-1].result == 3
+
+
+def test_what_the_work_raises_is_raised_and_the_model_is_free_again():
+    with pytest.raises(EmberDemoError, match="do another thing"):
+        list(work.run(failing))
+    assert not work.MODEL_LOCK.locked()
+
+
+def test_closing_stops_the_work_and_frees_the_model():
+    events = work.run(slow, 1000)
+    next(events)
+    began = time.monotonic()
+    events.close()
+    assert time.monotonic() - began < 5 and not work.MODEL_LOCK.locked()
+
+
+def test_visitors_are_served_in_turn_and_told_how_many_are_ahead():
+    work.MODEL_LOCK.acquire()
+    seen, served = {1: [], 2: []}, []
+
+    def visit(number):
+        for event in work.run(slow, 1):
+            seen[number].append(event.message)
+        served.append(number)
+
+    visitors = []
+    for number in (1, 2):
+        visitors.append(threading.Thread(target=visit, args=(number,)))
+        visitors[-1].start()
+        time.sleep(0.8)
+    work.MODEL_LOCK.release()
+    for visitor in visitors:
+        visitor.join(timeout=20)
+    assert served == [1, 2]
+    assert "1 visitor is ahead" in seen[1][0] and "2 visitors are ahead" in seen[2][0]
+
+
+def test_who_leaves_the_line_holds_nobody_up():
+    work.MODEL_LOCK.acquire()
+    first = work.run(slow, 1)
+    next(first)
+    first.close()
+    work.MODEL_LOCK.release()
+    assert list(work.run(slow, 1))[-1].done
+
+
+def test_events_can_be_sent_between_processes():
+    for event in work.events(slow, (2,)):
+        assert pickle.loads(pickle.dumps(event)).message == event.message
