@@ -159,7 +159,7 @@ def _free_questions(model):
         "## Free questions",
         "",
         "Forty messages as visitors would type them, and what it replies. They were written without sight of the wordings that it was trained on; "
-        "five that met one by chance were put in other words.",
+        "of sixty written, those that met one by chance were left out.",
         "",
         "| message | reply |",
         "|---|---|",

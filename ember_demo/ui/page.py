@@ -31,6 +31,8 @@ footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=sta
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_700",
+    button_secondary_background_fill_hover_dark="*primary_700",
     checkbox_label_background_fill_selected="*primary_600",
     block_title_text_color="*primary_700",
     block_label_text_color="*primary_700",
