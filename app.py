@@ -1,4 +1,4 @@
-"""Start the demo: `python app.py [--model ID] [--host H] [--port P] [--share]`."""
+"""Start the demo: `python app.py [--model ID] [--tour] [--mcp] [--host H] [--port P] [--share]`."""
 
 import os
 
@@ -23,6 +23,7 @@ def main():
     parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
     parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
     parser.add_argument("--tour", action="store_true", help="open with the guided tour")
+    parser.add_argument("--mcp", action="store_true", help="also serve the steps as tools for agents (MCP); needs pip install gradio[mcp]")
     options = parser.parse_args()
     try:
         shared_model(options.model, "auto")
@@ -35,8 +36,9 @@ def main():
             css=CSS,
             ssr_mode=False,
             run_history=False,
+            mcp_server=options.mcp,
         )
-    except EmberDemoError as error:
+    except (EmberDemoError, ImportError) as error:
         sys.exit(f"app.py: {error}")
     except OSError as error:
         sys.exit(f"app.py: the port is in use ({error}); choose another with --port." if "port" in str(error) else f"app.py: {error}")

@@ -92,7 +92,7 @@ def token_chips(tokens):
 
 
 def trace_picture(trace, cell=84, left=230, top=10):
-    """A causal trace as a heat map: the later a layer, the further right; the darker, the more of the answer comes back from there alone."""
+    """A causal trace as a heat map: the later a layer, the further right; the stronger the colour, the more of the answer comes back from there alone."""
     rows, layers = trace["places"], len(trace["restored"])
     wide = max(26, min(cell, 900 // layers))
     width, height = left + wide * layers + 20, top + 40 * len(rows) + 40
@@ -126,8 +126,8 @@ def trace_view(trace, concept):
 
     return (
         f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} a token. With noise in place of the "
-        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only: "
-        "dark on the left and above, the words themselves carry it; dark further right, it has moved on.</p>"
+        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only, "
+        "the stronger the colour the more: on the left and above, the words themselves carry it; further right, it has moved on.</p>"
         f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
         f"the average in the place of what the MLP layers make of these words, {lost(trace['without_mlps'])}. An erasure that changes only one of the "
         "two leaves what the other holds.</p>"

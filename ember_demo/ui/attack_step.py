@@ -87,7 +87,11 @@ def attack(session, attack_name, settings=""):
             f"{variant} after {chosen.name}": (variant, chosen.name, weights) for variant, weights in left.items()
         }
         session = replace(
-            session, results=session.results | {chosen.name: found}, attacks=session.attacks | {chosen.name: chosen}, attacked=attacked
+            session,
+            results=session.results | {chosen.name: found},
+            attacks=session.attacks | {chosen.name: chosen},
+            attacked=attacked,
+            views=session.views | {"plot": attack_curves(curves, steps)},
         )
         more = " In step 4 you can talk to the models as it left them." if left else ""
         said = f"The attack is over; every model is back as it was before it.{more}"

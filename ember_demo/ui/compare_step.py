@@ -28,8 +28,8 @@ def layout():
     shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
     blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
     suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
+    question = gr.Textbox("", label="Your question", placeholder="Ask all of them at once", max_lines=3, elem_id="question")
     with gr.Row():
-        question = gr.Textbox("", label="Your question", placeholder="Ask all of them at once", max_lines=3, scale=5, elem_id="question")
         send = gr.Button("Ask all", variant="primary", scale=0, min_width=110)
         again = gr.Button("Ask again", scale=0, min_width=140)
         stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)

@@ -20,9 +20,9 @@ CSS = (
     PIECES
     + """
 footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
-#verdict{position:sticky;top:0;z-index:20;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
+#verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important}
-.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
+.scores{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
 @media(max-width:40rem){#verdict{font-size:.8rem;line-height:1.2}#verdict .bar{margin:.1rem 0;grid-template-columns:8.5rem 1fr 4.8rem}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
 @media(max-height:30rem){#verdict{position:static}}
 """
@@ -220,7 +220,8 @@ def build_page(model_id=POCKET, with_tour=False):
         afterwards(attacking)
         stopping(attack.stop, attack.said, [attacking])
 
-        taken.make.click(take_away.export, session, taken.files, api_name="export")
+        making = taken.make.click(take_away.export, session, taken.files, api_name="export")
+        making.success(lambda: gr.Files(visible=True), None, taken.files, queue=False, api_visibility="private")
 
         outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
 
@@ -258,10 +259,11 @@ def build_page(model_id=POCKET, with_tour=False):
                 erase.features: gr.update(choices=features, value=list(found.ember.skip_features), visible=True),
                 compare.talk: compare_step.view(found, False),
                 **dict(zip((compare.shown, compare.suggested), compare_step.open_step(found))),
+                attack.plot: found.views.get("plot", ""),
                 attack.results: attack_step.result_table(found),
                 steps: gr.Walkthrough(selected=ATTACK if found.results else COMPARE),
             }
 
-        shown_again = [session, *erased[1:-1], compare.talk, attack.results, steps]
+        shown_again = [session, *erased[1:-1], compare.talk, attack.plot, attack.results, steps]
         afterwards(demo.load(resume, None, shown_again, show_progress="hidden", api_visibility="private"))
     return demo

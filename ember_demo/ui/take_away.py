@@ -28,6 +28,6 @@ def export(session):
         raise gr.Error(FIRST_ERASE)
     with MODEL_LOCK:
         try:
-            return gr.update(value=session.export(), visible=True)
+            return session.export()
         except EmberDemoError as error:
             raise gr.Error(str(error)) from None

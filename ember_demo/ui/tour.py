@@ -29,7 +29,7 @@ SCENES = (
         "Where does it hold what it knows?",
         2,
         f"Our subject is {CONCEPT}. Before anything is changed, we disturb the words of a question and put the inner states right again, one place at a "
-        "time. Dark squares are places that bring the answer back. Look at the left column: much of it is carried by the **words themselves**.",
+        "time. Squares with a strong colour are places that bring the answer back. Look at the left column: much of it is carried by the **words themselves**.",
         ("trace",),
     ),
     Scene(

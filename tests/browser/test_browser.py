@@ -139,6 +139,7 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     page.reload()
     expect(page.locator("#verdict")).to_contain_text("With the weights in hand", timeout=30_000)
     expect(page.locator("#attack-table")).to_contain_text("relearning")
+    expect(page.locator("#attack-plot polyline")).to_have_count(4)
 
 
 def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
