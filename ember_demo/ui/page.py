@@ -6,7 +6,7 @@ import gradio as gr
 
 from ember_demo.language_model import POCKET
 from ember_demo.pictures import CSS as PIECES
-from ember_demo.ui import attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
+from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
 from ember_demo.ui.session import STUDIES, Session
 
 TITLE = "EMBER: erase a concept, then try to get it back"
@@ -222,6 +222,8 @@ def build_page(model_id=POCKET, with_tour=False):
 
         making = taken.make.click(take_away.export, session, taken.files, api_name="export")
         making.success(lambda: gr.Files(visible=True), None, taken.files, queue=False, api_visibility="private")
+
+        gr.api(api.study, api_name="study")
 
         outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
 

@@ -177,6 +177,15 @@ def test_a_concept_of_ones_own_is_erased_and_talked_to(url, tmp_path):
     assert_same(shared_model("pocket", "auto"), before)
 
 
+def test_a_program_gets_a_whole_study_in_one_call(url):
+    client = Client(url, verbose=False)
+    report = client.predict("Golf", "quantization", 0, "rmu.steps=3\nember.delta=5", api_name="/study")
+    assert report["concept"] == "Golf" and report["settings"]["rmu"]["steps"] == 3
+    assert set(report["attacks"]["quantization"]) == {"ember", "rmu", "ember+rmu", "control"}
+    with pytest.raises(Exception, match="There is no attack called 'magic'"):
+        client.predict("Golf", "magic", 0, "", api_name="/study")
+
+
 def test_too_few_texts_are_refused(url):
     status = Client(url, verbose=False).predict("Wizards", "5", 0, "rmu", "Wizards cast spells with their wands.", api_name="/erase")[0]
     assert "at least 40" in status

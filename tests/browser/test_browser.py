@@ -135,6 +135,9 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     ask(page, question)
     expect(answer(page, question, "Baseline (RMU), after relearning")).to_have_text("Scotland", timeout=60_000)
 
+    page.get_by_text("Take it with you").click()
+    press(page, "Make report and edit files")
+    expect(page.locator("#files")).to_contain_text("report.html", timeout=60_000)
     expect(page).to_have_url(re.compile(r"\?study=.{16,}"))
     page.reload()
     expect(page.locator("#verdict")).to_contain_text("With the weights in hand", timeout=30_000)
