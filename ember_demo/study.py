@@ -12,6 +12,7 @@ from ember_demo.evaluation import evaluate, forget_quality
 from ember_demo.language_model import POCKET, load_control
 from ember_demo.progress import part, silent
 from ember_demo.understanding import causal_trace, traceable, what_changed
+from ember_demo.wording import label
 
 ORIGINAL = "original"
 CONTROL = "control"
@@ -73,7 +74,7 @@ def score_edits(model, concept, edits, progress=silent):
     scores, control = {}, _control(model, concept)
     never = evaluate(control, concept) if control else None
     for number, (name, edit) in enumerate(edits.items()):
-        share = part(progress, number / len(edits), (number + 1) / len(edits), f"{name}: ")
+        share = part(progress, number / len(edits), (number + 1) / len(edits), f"{label(name)}: ")
         with edit.applied(model) if edit else nullcontext():
             found = evaluate(model, concept, base=scores.get(ORIGINAL), progress=share)
         scores[name] = replace(found, forget_quality=forget_quality(found, never)) if never else found
@@ -91,7 +92,7 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
         targets.append((CONTROL, control, None))
     results = {}
     for number, (name, network, edit) in enumerate(targets):
-        share = part(progress, number / len(targets), (number + 1) / len(targets), f"{name}: ")
+        share = part(progress, number / len(targets), (number + 1) / len(targets), f"{label(name)}: ")
 
         def tagged(fraction, message, _share=share, _name=name, **data):
             _share(fraction, message, variant=_name, **data)
