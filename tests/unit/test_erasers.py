@@ -225,7 +225,7 @@ def test_training_against_the_concept_makes_its_texts_unlikely_and_keeps_the_oth
         return (sums.sum() / counts.sum()).item()
 
     before = likelihood(concept.texts[:40]), likelihood(concept.neutral_texts[:40])
-    for eraser in (GradDiff(steps=15, learning_rate=1e-3), NPO(steps=15, learning_rate=1e-3), SimNPO(steps=15, learning_rate=1e-3)):
+    for eraser in (GradDiff(steps=15, learning_rate=1e-3), NPO(steps=15, learning_rate=1e-3), SimNPO(steps=40, learning_rate=1e-3)):
         with eraser.fit(model, concept).applied(model):
             fell = before[0] - likelihood(concept.texts[:40]), before[1] - likelihood(concept.neutral_texts[:40])
         assert fell[0] > 2 * max(0.1, fell[1]), eraser.name

@@ -37,7 +37,7 @@ def online(monkeypatch):
 
 @pytest.fixture
 def server():
-    """(base URL, texts it was asked, keys it was given) of a server like OpenAI's, whose judge keeps features with the token Gringotts."""
+    """(base URL, texts it was asked, keys it was given) of a server like OpenAI's, whose judge keeps features with the token Grindelwald."""
     asked, tokens = [], []
 
     class Judge(Handler):
@@ -45,7 +45,7 @@ def server():
             text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
             asked.append(text)
             tokens.append(self.headers.get("Authorization"))
-            said = text if text.startswith("These") else json.dumps({"distinctive": "Gringotts" in text, "confidence": 0.95})
+            said = text if text.startswith("These") else json.dumps({"distinctive": "Grindelwald" in text, "confidence": 0.95})
             self.answer({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": "judge"})
 
     with serving(Judge) as http:
@@ -59,8 +59,8 @@ def test_a_judge_behind_a_server_chooses_the_features_and_gets_no_token(server, 
     assert tokens and not any("hf_secret" in (token or "") for token in tokens)
     assert edit.details["settings"]["ember"]["judge"] == address
     features = edit.details["features"]
-    assert features and all("Gringotts" in f["tokens"] and f["confidence"] == 0.95 for f in features)
-    assert len(asked) % 2 == 0 and any("Gringotts" in text for text in asked)
+    assert features and all("Grindelwald" in f["tokens"] and f["confidence"] == 0.95 for f in features)
+    assert len(asked) % 2 == 0 and any("Grindelwald" in text for text in asked)
 
 
 def test_a_judge_that_does_not_answer_is_a_sentence(model, concept, untouched):
