@@ -28,7 +28,7 @@ USUAL = [cls() for cls in ERASERS.values()], [cls() for cls in ATTACKS.values()]
 
 def _run(text, folder):
     (folder / "study.py").write_text(text, encoding="utf-8")
-    return runpy.run_path(folder / "study.py")
+    return runpy.run_path(str(folder / "study.py"))
 
 
 @pytest.mark.parametrize("erasers, attacks", [UNUSUAL, USUAL, ([ed.Ember()], [])])
