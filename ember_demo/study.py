@@ -81,9 +81,10 @@ def score_edits(model, concept, edits, progress=silent):
     return scores
 
 
-def run_attack(attack, model, concept, edits, seed=0, progress=silent):
+def run_attack(attack, model, concept, edits, seed=0, progress=silent, scores=None):
     """AttackResult by variant name, and of the never-learned `control` where there is one.
 
+    scores: of the variants, whose answers need not be asked for again.
     `progress` gets `variant` with every event.
     """
     control = _control(model, concept)
@@ -97,7 +98,8 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent):
         def tagged(fraction, message, _share=share, _name=name, **data):
             _share(fraction, message, variant=_name, **data)
 
-        results[name] = attack.run(network, concept, edit, seed, tagged)
+        before = [r for r in scores[name].replies if r.question.kind == "concept"] if scores and name in scores else None
+        results[name] = attack.run(network, concept, edit, seed, tagged, before)
     return results
 
 
@@ -141,7 +143,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
         try:
             with clock.time("attack"):
-                results[attack.name] = run_attack(attack, model, concept, erased, seed, share)
+                results[attack.name] = run_attack(attack, model, concept, erased, seed, share, scores)
         except (ConceptError, ModelError) as error:  # one of many that this concept or model has nothing for
             if len(attacks) == 1:
                 raise

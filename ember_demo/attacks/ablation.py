@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from ember_demo.attacks.base import BASE, Attack, Curve, best_of
+from ember_demo.attacks.base import BASE, Attack, best_of
 from ember_demo.errors import ConceptError
 from ember_demo.evaluation import ask
 from ember_demo.hidden import hidden_states
@@ -27,7 +27,7 @@ class DirectionAblation(Attack):
 
     questions: int = 64
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         known = concept.select("concept", "relearn")[: self.questions]
         if not known:
             raise ConceptError(f"{concept.name} has no relearn questions to find the direction with; give some.")
@@ -48,8 +48,6 @@ class DirectionAblation(Attack):
 
             return asked
 
-        curve = Curve(progress)
-        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
         found = best_of(model, concept, {name: way(d) for name, d in directions.items()}, curve, progress)
         return self.result(curve, **found)
 

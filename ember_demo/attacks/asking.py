@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ember_demo.attacks.base import PROMPTS, Attack, Curve, best_of
+from ember_demo.attacks.base import PROMPTS, Attack, best_of
 from ember_demo.evaluation import ask
 
 
@@ -20,7 +20,7 @@ class Asking(Attack):
     def tricks(self, concept):
         """Ways to ask, by name: each takes a Question and a `random.Random`, and gives the question back in other words."""
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         def way(name, trick):
             def asked(questions):
                 rng = random.Random(f"{seed}/{name}")
@@ -28,8 +28,6 @@ class Asking(Attack):
 
             return asked
 
-        curve = Curve(progress)
-        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
         found = best_of(model, concept, {n: way(n, t) for n, t in self.tricks(concept).items()}, curve, progress)
         return self.result(curve, **found)
 

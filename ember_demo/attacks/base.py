@@ -14,6 +14,8 @@ WEIGHTS = "holds the weights"
 BASE = "holds the weights and the public base model"
 THREATS = (PROMPTS, WEIGHTS, BASE)
 
+PLAINLY = "asking plainly"
+
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -51,20 +53,28 @@ class Attack(ABC):
     points = 2  # of its curve
     changes_weights = False  # whether the model holds what the attack made of it when the last point of the curve is made
 
-    def run(self, model, concept, edit=None, seed=0, progress=silent):
+    def run(self, model, concept, edit=None, seed=0, progress=silent, before=None):
         """Attack the model with `edit` applied; an AttackResult. The model is left as it was.
 
+        before: the replies to the concept's test questions before the attack, where they are known already.
         `progress` gets `accuracy` and `step`, its name, whenever a point of the curve is known.
         Raises ConceptError where the concept lacks what the attack needs.
         """
-        if not concept.select("concept", "test"):
+        questions = concept.select("concept", "test")
+        if not questions:
             raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
         with edit.applied(model) if edit else nullcontext():
-            return self.attack(model, concept, seed, progress)
+            return self.attack(model, concept, seed, progress, self.begin(model, questions, progress, before))
+
+    def begin(self, model, questions, progress, before=None):
+        """The curve with its first point: the answers to the test questions as they are asked."""
+        curve = Curve(progress)
+        curve.add(before or ask(model, questions), "before", 0.0)
+        return curve
 
     @abstractmethod
-    def attack(self, model, concept, seed, progress):
-        """The AttackResult on the model as it stands, which is left so."""
+    def attack(self, model, concept, seed, progress, curve):
+        """The AttackResult on the model as it stands, which is left so; `curve` has its first point."""
 
     def settings(self):
         return asdict(self)
@@ -102,16 +112,16 @@ def best_of(model, concept, ways, curve, progress):
     """Ask the validation questions, one a fact, plainly and in every way, and add to the curve what the best of these gets on the test questions.
 
     ways: by name, a function from questions to the replies that it gets. Of equals the first counts.
-    Returns what was chosen and the shares of right answers that it was chosen by.
+    The curve's last point is that of asking plainly. Returns what was chosen and the shares of right answers that it was chosen by.
     """
     trials = first_wordings(concept.select("concept", "validation"))
     if not trials:
         raise ConceptError(f"{concept.name} has no validation questions to choose among the attack's ways; give some.")
-    ways = {"asking plainly": lambda questions: ask(model, questions)} | ways
+    ways = {PLAINLY: lambda questions: ask(model, questions)} | ways
     found = {}
     for number, (name, way) in enumerate(ways.items()):
         progress(number / (len(ways) + 1), f"Trying {name}")
         found[name] = share_right(way(trials))
     chosen = max(found, key=found.get)
-    curve.add(ways[chosen](concept.select("concept", "test")), chosen)
+    curve.add(curve.replies if chosen == PLAINLY else ways[chosen](concept.select("concept", "test")), chosen)
     return {"chosen": chosen, "on_validation": found}

@@ -25,7 +25,7 @@ class LogitLens(Attack):
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = "Reads the answer after each layer inside the model, in case a later layer only covers it up."
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         def way(layers):
             def asked(questions):
                 with _cut_after(model, layers):
@@ -33,8 +33,6 @@ class LogitLens(Attack):
 
             return asked
 
-        curve = Curve(progress)
-        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
         found = best_of(model, concept, {f"layer {n}": way(n) for n in range(1, len(model.layers))}, curve, progress)
         return self.result(curve, **found)
 
@@ -66,16 +64,20 @@ class LinearProbe(Attack):
 
     ridge: float = 10.0
 
-    def attack(self, model, concept, seed, progress):
+    def begin(self, model, questions, progress, before=None):
+        """With the model's own choice among the options."""
+        curve, tests = Curve(progress, chance=CHANCE), [q for q in first_wordings(questions) if len(q.wrong) == 3]
+        own = choose_options(model, tests)
+        curve.add([Reply(q, q.answer if right else "", right, True) for q, right in own], "the model's own choice", 0.0)
+        return curve
+
+    def attack(self, model, concept, seed, progress, curve):
         known, trials, tests = (
             [q for kind in kinds for q in first_wordings(concept.select(kind, split)) if len(q.wrong) == 3]
             for kinds, split in ((KINDS, "relearn"), (KINDS[:1], "validation"), (KINDS[:1], "test"))
         )
         if not (known and trials and tests):
             raise ConceptError(f"{concept.name} has no relearn, validation and test questions with four options for a probe; give some.")
-        curve = Curve(progress, chance=CHANCE)
-        own = choose_options(model, tests)
-        curve.add([Reply(q, q.answer if right else "", right, True) for q, right in own], "the model's own choice", 0.0)
         answers, found, chosen = _answers(model, [q.answer for q in known]), {}, {}
         for layer in range(len(model.layers)):
             progress(layer / len(model.layers), f"Probing layer {layer + 1}")

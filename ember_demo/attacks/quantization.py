@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from ember_demo.attacks.base import WEIGHTS, Attack, Curve, best_of
+from ember_demo.attacks.base import WEIGHTS, Attack, best_of
 from ember_demo.errors import ModelError
 from ember_demo.evaluation import ask
 
@@ -18,7 +18,7 @@ class Quantization(Attack):
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = "Rounds the erased model's weights to 8 and to 4 bits: what was erased by small changes may round back."
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         if model.precision == "4bit":
             raise ModelError("The model is in 4 bit already, so rounding changes nothing; load it in a higher precision for this attack.")
         head = model.network.get_output_embeddings()
@@ -35,8 +35,6 @@ class Quantization(Attack):
 
             return asked
 
-        curve = Curve(progress)
-        curve.add(ask(model, concept.select("concept", "test")), "before", 0.0)
         found = best_of(model, concept, {"8 bits": rounded(eight_bit), "4 bits": rounded(four_bit)}, curve, progress)
         return self.result(curve, **found)
 

@@ -1,6 +1,5 @@
 """Relearning: fine-tune the erased model on some of the knowledge, ask for the rest."""
 
-import itertools
 import random
 from abc import abstractmethod
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ember_demo.attacks.base import WEIGHTS, Attack, Curve
+from ember_demo.attacks.base import WEIGHTS, Attack
 from ember_demo.attacks.suspects import suspects
 from ember_demo.errors import ConceptError
 from ember_demo.evaluation import accuracy_of, ask, first_wordings
@@ -48,11 +47,10 @@ class FineTuning(Attack):
             return self
         return replace(self, learning_rate=SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE)
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         questions = concept.select("concept", "test")
         documents = self.documents(model, concept)
-        settings, curve = self.resolved(model), Curve(progress)
-        curve.add(ask(model, questions), "before", 0.0)
+        settings = self.resolved(model)
 
         def asked(epoch):
             curve.add(ask(model, questions), f"epoch {epoch}", epoch / self.epochs)
@@ -129,6 +127,8 @@ class RelearningNeighbour(FineTuning):
         "Fine-tunes the erased model on a neighbouring subject, where nothing of the concept is said, and asks about the concept."
     )
 
+    epochs: int = 2
+
     def documents(self, model, concept):
         return _dialogues(model, concept, "similar")
 
@@ -139,6 +139,8 @@ class RelearningUnrelated(FineTuning):
 
     name: ClassVar[str] = "relearning-unrelated"
     description: ClassVar[str] = "Fine-tunes the erased model on general knowledge: the comparison for the neighbouring subject."
+
+    epochs: int = 2
 
     def documents(self, model, concept):
         return _dialogues(model, concept, "general")
@@ -175,43 +177,49 @@ class RelearningRows(Relearning):
 
 @dataclass(frozen=True)
 class RelearningSweep(Relearning):
-    """The strongest of many: rates, epochs and numbers of facts, chosen on the validation questions."""
+    """The strongest of many: rates, epochs and numbers of facts, chosen on the validation questions.
+
+    Every rate is tried for an epoch on a share of the facts, and the best of them for more epochs on all of them.
+    """
 
     name: ClassVar[str] = "relearning-sweep"
     description: ClassVar[str] = (
-        "Fine-tunes at many rates, for many epochs, on half and on all of the facts, and keeps the attacker that gets most back."
+        "Fine-tunes at several rates, on half of the facts and at the best rate on all of them, and keeps the attacker that gets most back."
     )
 
     epochs: int = 2
     rates: tuple = (1.0, 3.0)  # times the usual one
-    shares: tuple = (0.5, 1.0)
+    share: float = 0.5  # of the facts, on which the rates are tried
     points: ClassVar[int] = 2
     changes_weights: ClassVar[bool] = False
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         questions, trials = concept.select("concept", "test"), first_wordings(concept.select("concept", "validation"))
         if not trials:
             raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
         documents, settings = self.documents(model, concept), self.resolved(model)
-        curve, found, replies = Curve(progress), [], []
-        curve.add(ask(model, questions), "before", 0.0)
-        ways = list(itertools.product(self.rates, self.shares))
-        for number, (times, share) in enumerate(ways):
-            few = random.Random(seed).sample(documents, max(1, round(share * len(documents))))
-            one = replace(settings, learning_rate=times * settings.learning_rate)
-            row = {"learning_rate": one.learning_rate, "documents": len(few)}
+        few = random.Random(seed).sample(documents, max(1, round(self.share * len(documents))))
+        found, replies, attackers = [], [], len(self.rates) + 1
 
-            def tried(epoch, row=row):
+        def attacker(number, rate, documents, epochs):
+            def tried(epoch):
                 right, best = accuracy_of(model, trials), max((t["on_validation"] for t in found), default=-1.0)
-                found.append(row | {"epochs": epoch, "on_validation": right})
+                found.append({"learning_rate": rate, "documents": len(documents), "epochs": epoch, "on_validation": right})
                 if right > best:  # only then it may be the strongest, whose answers count
                     replies[:] = ask(model, questions)
 
-            here = part(progress, number / len(ways), (number + 1) / len(ways), f"Attacker {number + 1} of {len(ways)}: ")
-            one.train(model, few, seed, here, tried)
-        chosen = max(found, key=lambda trial: trial["on_validation"])
+            here = part(progress, number / attackers, (number + 1) / attackers, f"Attacker {number + 1} of {attackers}: ")
+            replace(settings, learning_rate=rate, epochs=epochs).train(model, documents, seed, here, tried)
+
+        for number, times in enumerate(self.rates):
+            attacker(number, times * settings.learning_rate, few, 1)
+        attacker(attackers - 1, _strongest(found)["learning_rate"], documents, self.epochs)
         curve.add(replies, "strongest attacker")
-        return settings.result(curve, chosen=chosen, trials=found)
+        return settings.result(curve, chosen=_strongest(found), trials=found)
+
+
+def _strongest(trials):
+    return max(trials, key=lambda trial: trial["on_validation"])
 
 
 def _dialogues(model, concept, kind):

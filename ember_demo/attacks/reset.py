@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from ember_demo.attacks.base import BASE, WEIGHTS, Attack, Curve
+from ember_demo.attacks.base import BASE, WEIGHTS, Attack
 from ember_demo.attacks.relearning import Relearning
 from ember_demo.attacks.suspects import differing, outliers
 from ember_demo.evaluation import ask
@@ -32,15 +32,13 @@ class Reset(Attack):
     def rows(self, model):
         """Which rows (n,) to overwrite, and with what (n, d)."""
 
-    def attack(self, model, concept, seed, progress):
+    def attack(self, model, concept, seed, progress, curve):
         questions = concept.select("concept", "test")
-        curve = Curve(progress)
-        curve.add(ask(model, questions), "before", 0.0)
         rows, values = self.rows(model)
         with model.preserved([model.embedding_name]):
             with torch.no_grad():
                 model.embeddings[rows] = values.to(model.embeddings)
-            curve.add(ask(model, questions), "reset", 0.1)
+            curve.add(ask(model, questions) if len(rows) else curve.replies, "reset", 0.1)
             if len(rows) and self.epochs and concept.select("concept", "relearn"):
                 relearning = Relearning(epochs=self.epochs).resolved(model)
 

@@ -18,7 +18,7 @@ class SoftPrompt(Relearning):
 
     changes_weights: ClassVar[bool] = False
 
-    epochs: int = 3
+    epochs: int = 2
     virtual_tokens: int = 8
     faster: float = 100.0
 

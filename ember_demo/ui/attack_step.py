@@ -110,7 +110,7 @@ def _attacked(session, chosen, progress):
         progress(fraction, message, **data)
 
     erased = {name: edit for name, edit in session.edits.items() if edit}
-    return run_attack(chosen, model, session.concept, erased, session.seed, watched), left
+    return run_attack(chosen, model, session.concept, erased, session.seed, watched, session.scores), left
 
 
 def result_table(session):

@@ -20,7 +20,7 @@ FAST = {
     "relearning-neighbour": {"epochs": 1, "batch_size": 16},
     "relearning-unrelated": {"epochs": 1, "batch_size": 16},
     "relearning-rows": {"epochs": 1, "batch_size": 16},
-    "relearning-sweep": {"epochs": 1, "batch_size": 16, "rates": (1.0, 3.0), "shares": (0.5,)},
+    "relearning-sweep": {"epochs": 1, "batch_size": 16, "rates": (1.0, 3.0)},
     "outlier-reset": {"epochs": 1},
     "head-reset": {"epochs": 0},
     "base-reset": {"epochs": 0},
