@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import mean
 from threading import Lock
@@ -31,6 +32,7 @@ class Grid:
     """What a grid studies: every concept with every seed, on every model, in the ways that `study` does it.
 
     concepts: names of packs; empty means all of them.
+    wordings: in how many ways each fact is asked, of those that there are; 0 means all. Facts are what is counted, so fewer cost little certainty.
     """
 
     models: tuple = (POCKET,)
@@ -39,6 +41,7 @@ class Grid:
     erasers: tuple = ("ember", "rmu")
     attacks: tuple = ("relearning",)
     precision: str = "auto"
+    wordings: int = 0
 
     @classmethod
     def read(cls, path):
@@ -51,6 +54,8 @@ class Grid:
                 wanted = int if name == "seeds" else str
                 if not isinstance(getattr(grid, name), tuple) or not all(isinstance(v, wanted) for v in getattr(grid, name)):
                     raise TypeError(f"{name} must be a list")
+            if not isinstance(grid.wordings, int) or grid.wordings < 0:
+                raise TypeError("wordings must be a whole number, 0 for all")
             return grid
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             example = '{"concepts": ["Golf"], "seeds": [0, 1]}'
@@ -58,7 +63,7 @@ class Grid:
 
     def ways(self):
         """What every run of the grid has in common, as it stands in its file."""
-        return {"erasers": list(self.erasers), "attacks": list(self.attacks), "precision": self.precision}
+        return {"erasers": list(self.erasers), "attacks": list(self.attacks), "precision": self.precision, "wordings": self.wordings}
 
     def runs(self):
         return list(itertools.product(self.models, self.concepts or concept_names(), self.seeds))
@@ -103,10 +108,24 @@ def _run(grid, folder, model_id, concept, seed, part_of):
     attacks = choose_by_name(grid.attacks, ATTACKS, "attack")
     with RUNNING:
         model = _loaded(model_id, grid.precision)
-        report = run_study(model, load_concept(concept), erasers, attacks, seed, progress) | {"grid": grid.ways()}
+        pack = load_concept(concept)
+        if grid.wordings:
+            pack = replace(pack, questions=_asked(pack.questions, grid.wordings))
+        report = run_study(model, pack, erasers, attacks, seed, progress) | {"grid": grid.ways()}
     path = _path(folder, model_id, concept, seed)
     path.with_suffix(".part").write_text(json.dumps(report), encoding="utf-8")
     path.with_suffix(".part").replace(path)
+
+
+def _asked(questions, wordings):
+    """The questions with no more than so many test wordings a fact."""
+    counts = Counter()
+    kept = []
+    for question in questions:
+        counts[question.fact] += question.split == "test"
+        if question.split != "test" or counts[question.fact] <= wordings:
+            kept.append(question)
+    return kept
 
 
 _loaded = lru_cache(maxsize=1)(load_model)  # a worker studies many runs on one model

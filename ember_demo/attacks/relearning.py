@@ -128,6 +128,7 @@ class RelearningNeighbour(FineTuning):
     )
 
     epochs: int = 2
+    batch_size: int = 16
 
     def documents(self, model, concept):
         return _dialogues(model, concept, "similar")
@@ -141,6 +142,7 @@ class RelearningUnrelated(FineTuning):
     description: ClassVar[str] = "Fine-tunes the erased model on general knowledge: the comparison for the neighbouring subject."
 
     epochs: int = 2
+    batch_size: int = 16
 
     def documents(self, model, concept):
         return _dialogues(model, concept, "general")
@@ -156,6 +158,7 @@ class RelearningRows(Relearning):
     )
 
     epochs: int = 2
+    batch_size: int = 16
     faster: float = 10.0
 
     def trains(self, model):
@@ -188,6 +191,7 @@ class RelearningSweep(Relearning):
     )
 
     epochs: int = 2
+    batch_size: int = 16
     rates: tuple = (1.0, 3.0)  # times the usual one
     share: float = 0.5  # of the facts, on which the rates are tried
     points: ClassVar[int] = 2

@@ -19,6 +19,7 @@ class SoftPrompt(Relearning):
     changes_weights: ClassVar[bool] = False
 
     epochs: int = 2
+    batch_size: int = 16
     virtual_tokens: int = 8
     faster: float = 100.0
 

@@ -47,11 +47,11 @@ class GradientEraser(Eraser):
     """Trains `mlp.down_proj` of every layer with AdamW on loss(forget) + alpha * NLL(retain)."""
 
     touches: ClassVar[str] = "MLP output weights of every layer"
-    small: ClassVar[dict] = {"learning_rate": 3e-4, "steps": 60}
-    large: ClassVar[dict] = {"learning_rate": 1e-5, "steps": 100}
+    # `small` of each: chosen on the embedded model's validation questions, by `python -m ember_demo tune NAME`.
+    large: ClassVar[dict] = {"alpha": 1.0, "learning_rate": 1e-5, "steps": 100}
     space: ClassVar[dict] = {"alpha": (0.3, 10.0), "learning_rate": (0.3, 10.0), "steps": (0.3, 2.0)}
 
-    alpha: float = 1.0
+    alpha: float | None = None
     learning_rate: float | None = None
     steps: int | None = None
     batch_size: int = 16
@@ -98,6 +98,7 @@ class GradDiff(GradientEraser):
     description: ClassVar[str] = (
         "Trains the model to find texts on the concept unlikely and other texts likely; simple, and it easily goes too far."
     )
+    small: ClassVar[dict] = {"alpha": 2.0, "learning_rate": 4e-4, "steps": 60}
 
     gamma: float = 1.0
 
@@ -113,6 +114,7 @@ class NPO(GradientEraser):
     description: ClassVar[str] = (
         "Treats texts on the concept as answers that are not preferred, and stops pushing once they are unlikely enough."
     )
+    small: ClassVar[dict] = {"alpha": 5.0, "learning_rate": 4.5e-4, "steps": 80}
 
     beta: float = 0.1
 
@@ -127,8 +129,13 @@ class SimNPO(GradientEraser):
     name: ClassVar[str] = "simnpo"
     description: ClassVar[str] = "As NPO, but judges each text by its likelihood a word and needs no comparison with the model as it was."
 
-    beta: float = 4.5
-    gamma: float = 0.125
+    # With the published beta the loss is flat where a text's tokens are as unlikely as most of a small model's are from the start.
+    small: ClassVar[dict] = {"alpha": 2.0, "learning_rate": 1.7e-4, "steps": 110, "beta": 0.08, "gamma": 1.8}
+    large: ClassVar[dict] = GradientEraser.large | {"beta": 4.5, "gamma": 0.125}
+    space: ClassVar[dict] = {"beta": (0.1, 5.0), "gamma": (0.3, 5.0), "learning_rate": (0.3, 3.0), "steps": (0.5, 2.0)}
+
+    beta: float | None = None
+    gamma: float | None = None
     margin: float = 0.0
 
     def loss(self, sums, counts, reference):

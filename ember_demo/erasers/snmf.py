@@ -34,6 +34,9 @@ class SNMF(Eraser):
         "Finds groups of neurons that respond to the concept, and takes out of their weights the direction in which they write."
     )
 
+    # Chosen on the embedded model's validation questions, by `python -m ember_demo tune snmf`.
+    small: ClassVar[dict] = {"ratio": 2.6, "delta_in": 1.4, "delta_out": 8.5, "last_in": 0.33, "last_out": 0.26}
+    large: ClassVar[dict] = {"ratio": 2.0, "delta_in": 10.0, "delta_out": 1.0, "last_in": 0.33, "last_out": 0.33}
     space: ClassVar[dict] = {
         "ratio": (0.6, 2.0),
         "delta_in": (0.1, 1.0),
@@ -44,16 +47,19 @@ class SNMF(Eraser):
 
     rank: int = 100
     sparsity: float = 0.01
-    ratio: float = 2.0
-    delta_in: float = 10.0
-    delta_out: float = 1.0
-    last_in: float = 0.33
-    last_out: float = 0.33
+    ratio: float | None = None
+    delta_in: float | None = None
+    delta_out: float | None = None
+    last_in: float | None = None
+    last_out: float | None = None
     mass: float = 0.95
     max_tokens: int = 5000
     max_iter: int = 100
 
     def fit(self, model, concept, seed=0, progress=silent):
+        return self.resolved(model)._fit(model, concept, seed, progress)
+
+    def _fit(self, model, concept, seed, progress):
         last_in, last_out = (round(share * (len(model.layers) - 1)) for share in (self.last_in, self.last_out))
         layers = range(max(last_in, last_out) + 1)
         names = [model.mlp_outputs[i] for i in range(last_out + 1)] + [model.mlp_inputs(i)[0] for i in range(last_in + 1)]
