@@ -116,6 +116,12 @@ class LanguageModel:
         return next(name for name, p in self.network.named_parameters() if p is table)
 
     @property
+    def head_name(self):
+        """Name of the output head's weight, tied or not."""
+        head = self.network.get_output_embeddings()
+        return next(f"{name}.weight" for name, module in self.network.named_modules() if module is head)
+
+    @property
     def embeddings(self):
         """The input-embedding table E (V, d)."""
         return self.network.get_input_embeddings().weight

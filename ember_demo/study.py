@@ -42,8 +42,11 @@ def choose_by_name(names, registry, what):
     return [registry[name]() for name in dict.fromkeys(names)]
 
 
-def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
-    """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X that combines."""
+def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, skipped=None):
+    """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X that combines.
+
+    skipped: a dictionary for the reasons, by variant, why one other than EMBER finds nothing to erase; without it that raises ConceptError.
+    """
     clock = Clock() if clock is None else clock
     erasers = sorted(erasers, key=lambda e: not isinstance(e, Ember))
     has_ember = bool(erasers) and isinstance(erasers[0], Ember)
@@ -58,14 +61,21 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None):
                 edits[eraser.name] = eraser.edit(model, concept, features, part(share, 0.3, 1))
             done += 1
             continue
-        with clock.time("erase"):
-            edits[eraser.name] = eraser.fit(model, concept, seed, share)
+        ways = {eraser.name: lambda share, eraser=eraser: eraser.fit(model, concept, seed, share)}
+        if has_ember and eraser.combines:
+            ways[f"{Ember.name}+{eraser.name}"] = lambda share, eraser=eraser: extend(
+                edits[Ember.name], eraser, model, concept, seed, share
+            )
+        for name, fit in ways.items():
+            share = part(progress, done / steps, (done + 1) / steps, "" if name == eraser.name else "After EMBER, ")
+            try:
+                with clock.time("erase"):
+                    edits[name] = fit(share)
+            except (ConceptError, ModelError) as error:
+                if skipped is None:
+                    raise
+                skipped[name] = str(error)
             done += 1
-            if has_ember and eraser.combines:
-                ember = edits[Ember.name]
-                share = part(progress, done / steps, (done + 1) / steps, "After EMBER, ")
-                edits[f"{Ember.name}+{eraser.name}"] = extend(ember, eraser, model, concept, seed, share)
-                done += 1
     return edits
 
 
@@ -128,16 +138,16 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
     """The whole run as the dictionary of report.json (see the README for its fields).
 
     searches: the trials by which the erasers' settings were found, by eraser, to be reported.
-    Of several attacks, one that the concept or the model has nothing for is left out and reported as skipped; the only one raises.
+    Of several erasers or attacks, one that finds nothing to do on the concept or model is left out and reported as skipped; the only one raises.
     """
-    clock, trace = Clock(), None
+    clock, trace, skipped = Clock(), None, {}
     if traceable(concept):
         with clock.time("trace"):
             trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
-    edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock)
+    edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock, skipped if len(erasers) > 1 else None)
     with clock.time("evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
-    results, skipped = {}, {}
+    results = {}
     erased = {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))

@@ -11,6 +11,7 @@ LABELS = {
     "snmf": "SNMF projection",
     "graddiff": "GradDiff",
     "simnpo": "SimNPO",
+    "ember-head": "EMBER, output layer too",
     "ember-delta-1": "EMBER at strength 1",
     "random-direction": "Random direction",
     "zero-rows": "Zeroed words",

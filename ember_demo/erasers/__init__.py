@@ -3,12 +3,14 @@
 from ember_demo.erasers.base import Eraser, Sequence, extend
 from ember_demo.erasers.controls import MeanRows, RandomDirection, RandomTokens, Removal, ZeroRows
 from ember_demo.erasers.ember import Ember
+from ember_demo.erasers.ember_head import EmberHead
 from ember_demo.erasers.gradient import NPO, GradDiff, SimNPO
 from ember_demo.erasers.rmu import RMU
 from ember_demo.erasers.snmf import SNMF
 
 ERASERS = {
-    eraser.name: eraser for eraser in (Ember, RMU, SNMF, GradDiff, NPO, SimNPO, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
+    eraser.name: eraser
+    for eraser in (Ember, RMU, SNMF, GradDiff, NPO, SimNPO, EmberHead, Removal, RandomDirection, ZeroRows, MeanRows, RandomTokens)
 }
 BASELINES = [
     name for name, eraser in ERASERS.items() if eraser.combines and eraser is not Ember
@@ -21,6 +23,7 @@ __all__ = [
     "RMU",
     "SNMF",
     "Ember",
+    "EmberHead",
     "Eraser",
     "GradDiff",
     "MeanRows",

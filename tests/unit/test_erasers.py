@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ember_demo as ed
-from ember_demo.erasers import ERASERS, NPO, SNMF, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
+from ember_demo.erasers import ERASERS, NPO, SNMF, EmberHead, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
 from ember_demo.erasers.snmf import heaviest
 from ember_demo.hidden import mlp_activations
@@ -22,6 +22,7 @@ FAST = {
     "graddiff": lambda: GradDiff(steps=2),
     "npo": lambda: NPO(steps=2),
     "simnpo": lambda: SimNPO(steps=2),
+    "ember-head": lambda: EmberHead(QUICK),
     "ember-delta-1": lambda: Removal(QUICK),
     "random-direction": lambda: RandomDirection(QUICK),
     "zero-rows": lambda: ZeroRows(QUICK),
