@@ -109,23 +109,23 @@ def _run(grid, folder, model_id, concept, seed, part_of):
     with RUNNING:
         model = _loaded(model_id, grid.precision)
         pack = load_concept(concept)
-        if grid.wordings:
-            pack = replace(pack, questions=_asked(pack.questions, grid.wordings))
-        report = run_study(model, pack, erasers, attacks, seed, progress) | {"grid": grid.ways()}
+        report = run_study(model, limited(pack, grid.wordings) if grid.wordings else pack, erasers, attacks, seed, progress) | {
+            "grid": grid.ways()
+        }
     path = _path(folder, model_id, concept, seed)
     path.with_suffix(".part").write_text(json.dumps(report), encoding="utf-8")
     path.with_suffix(".part").replace(path)
 
 
-def _asked(questions, wordings):
-    """The questions with no more than so many test wordings a fact."""
-    counts = Counter()
-    kept = []
-    for question in questions:
-        counts[question.fact] += question.split == "test"
-        if question.split != "test" or counts[question.fact] <= wordings:
+def limited(concept, wordings):
+    """The concept with no more than so many test wordings a fact."""
+    counts, kept = Counter(), []
+    for question in concept.questions:
+        key = (question.kind, question.fact)
+        counts[key] += question.split == "test"
+        if question.split != "test" or counts[key] <= wordings:
             kept.append(question)
-    return kept
+    return replace(concept, questions=kept)
 
 
 _loaded = lru_cache(maxsize=1)(load_model)  # a worker studies many runs on one model

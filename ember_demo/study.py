@@ -6,7 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
-from ember_demo.erasers import Ember, extend
+from ember_demo.erasers import Ember, FromEmber, extend
 from ember_demo.errors import ConceptError, EmberDemoError, ModelError
 from ember_demo.evaluation import evaluate, forget_quality
 from ember_demo.language_model import POCKET, load_control
@@ -61,7 +61,10 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
                 edits[eraser.name] = eraser.edit(model, concept, features, part(share, 0.3, 1))
             done += 1
             continue
-        ways = {eraser.name: lambda share, eraser=eraser: eraser.fit(model, concept, seed, share)}
+        if has_ember and isinstance(eraser, FromEmber) and eraser.ember == erasers[0]:
+            ways = {eraser.name: lambda share, eraser=eraser: eraser.following(model, edits[Ember.name], seed)}
+        else:
+            ways = {eraser.name: lambda share, eraser=eraser: eraser.fit(model, concept, seed, share)}
         if has_ember and eraser.combines:
             ways[f"{Ember.name}+{eraser.name}"] = lambda share, eraser=eraser: extend(
                 edits[Ember.name], eraser, model, concept, seed, share

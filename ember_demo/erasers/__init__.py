@@ -2,7 +2,7 @@
 
 from ember_demo.erasers.base import Eraser, Sequence, extend
 from ember_demo.erasers.controls import MeanRows, RandomDirection, RandomTokens, Removal, ZeroRows
-from ember_demo.erasers.ember import Ember
+from ember_demo.erasers.ember import Ember, FromEmber
 from ember_demo.erasers.ember_head import EmberHead
 from ember_demo.erasers.gradient import NPO, GradDiff, SimNPO
 from ember_demo.erasers.rmu import RMU
@@ -25,6 +25,7 @@ __all__ = [
     "Ember",
     "EmberHead",
     "Eraser",
+    "FromEmber",
     "GradDiff",
     "MeanRows",
     "RandomDirection",

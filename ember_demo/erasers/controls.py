@@ -1,39 +1,31 @@
 """Controls of EMBER: other edits of the same rows, or the same edit of other rows. They show what in EMBER does the work."""
 
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
-from ember_demo.edit import Change, WeightEdit
-from ember_demo.erasers.base import Eraser
-from ember_demo.erasers.ember import Ember
+from ember_demo.edit import Change
+from ember_demo.erasers.ember import FromEmber
+from ember_demo.errors import ConceptError
 from ember_demo.progress import silent
 
 
 @dataclass(frozen=True)
-class EmbeddingControl(Eraser):
+class EmbeddingControl(FromEmber):
     """Takes EMBER's edit and puts another change in its place."""
 
     touches: ClassVar[str] = "token embeddings"
-    combines: ClassVar[bool] = False
-
-    ember: Ember = field(default_factory=Ember)
 
     @abstractmethod
     def change(self, model, rows, delta, generator):
         """The Change to the embeddings in the place of EMBER's, which adds `delta` (n, d) to `rows` (n,)."""
 
-    def fit(self, model, concept, seed=0, progress=silent):
-        edit = self.ember.fit(model, concept, seed, progress)
+    def changes(self, model, edit, seed):
         ours = edit.changes[model.embedding_name]
         with model.unedited():
-            change = self.change(model, ours.rows, ours.delta, torch.Generator().manual_seed(seed))
-        return WeightEdit({model.embedding_name: change}, model.fingerprint, {"settings": {self.name: edit.details["settings"]["ember"]}})
-
-    def settings(self):
-        return asdict(self.ember)
+            return {model.embedding_name: self.change(model, ours.rows, ours.delta, torch.Generator().manual_seed(seed))}
 
 
 @dataclass(frozen=True)
@@ -82,18 +74,25 @@ class RandomTokens(EmbeddingControl):
 
 
 @dataclass(frozen=True)
-class Removal(EmbeddingControl):
+class Removal(FromEmber):
     name: ClassVar[str] = "ember-delta-1"
+    touches: ClassVar[str] = "token embeddings"
     description: ClassVar[str] = (
         "EMBER at strength 1: the concept's part is taken out of its words and nothing more, without the overshoot of larger strengths."
     )
 
     def fit(self, model, concept, seed=0, progress=silent):
-        edit = replace(self.ember, delta=1.0).fit(model, concept, seed, progress)
-        return replace(edit, details={"settings": {self.name: edit.details["settings"]["ember"]}})
+        return self.following(model, replace(self.ember, delta=1.0).fit(model, concept, seed, progress), seed)
 
-    def change(self, model, rows, delta, generator):
-        return Change(delta, rows)
+    def following(self, model, edit, seed=0):
+        found = super().following(model, edit, seed)
+        return replace(found, details={"settings": {self.name: found.details["settings"][self.name] | {"delta": 1.0}}})
+
+    def changes(self, model, edit, seed):
+        ours, strength = edit.changes[model.embedding_name], edit.details["settings"]["ember"]["delta"]
+        if not strength:
+            raise ConceptError("EMBER at strength 0 changes nothing, so its part cannot be told; give a strength above 0.")
+        return {model.embedding_name: Change(ours.delta / strength, ours.rows)}
 
 
 def _table(model):

@@ -1,6 +1,7 @@
 """EMBER: erase a concept from the token embeddings (arXiv 2606.03695)."""
 
-from dataclasses import dataclass, replace
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -103,3 +104,26 @@ class Ember(Eraser):
             "concept_only_tokens": int(features.concept_only.sum()),
         }
         return WeightEdit({model.embedding_name: Change(delta, rows)}, model.fingerprint, details)
+
+
+@dataclass(frozen=True)
+class FromEmber(Eraser):
+    """An eraser whose changes follow from EMBER's."""
+
+    combines: ClassVar[bool] = False
+
+    ember: Ember = field(default_factory=Ember)
+
+    @abstractmethod
+    def changes(self, model, edit, seed):
+        """The changes by parameter name, from EMBER's edit."""
+
+    def fit(self, model, concept, seed=0, progress=silent):
+        return self.following(model, self.ember.fit(model, concept, seed, progress), seed)
+
+    def following(self, model, edit, seed=0):
+        """The WeightEdit that follows from EMBER's, which need not be fitted again."""
+        return WeightEdit(self.changes(model, edit, seed), model.fingerprint, {"settings": {self.name: edit.details["settings"]["ember"]}})
+
+    def settings(self):
+        return asdict(self.ember)

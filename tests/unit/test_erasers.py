@@ -81,14 +81,19 @@ def test_with_delta_or_steps_0_nothing_changes(eraser, model, concept):
         assert all(torch.equal(after[n], before[n]) for n in before)
 
 
-TOUCHED = {"embeddings": ("embed_tokens",), "MLP output weights": ("down_proj",), "MLP input and output weights": ("down_proj", "up_proj")}
+TOUCHED = {
+    "output head": ("embed_tokens", "lm_head"),
+    "embeddings": ("embed_tokens",),
+    "MLP output weights": ("down_proj",),
+    "MLP input and output weights": ("down_proj", "up_proj"),
+}
 
 
 @pytest.mark.parametrize("name", ERASERS)
 def test_only_what_an_eraser_says_it_touches_changes(name, model, concept):
     edit = FAST[name]().fit(model, concept)
     allowed = next(weights for words, weights in TOUCHED.items() if words in ERASERS[name].touches)
-    assert edit.changes and all(any(f".{weight}." in parameter for weight in allowed) for parameter in edit.changes)
+    assert edit.changes and all(any(f".{weight}." in f".{parameter}" for weight in allowed) for parameter in edit.changes)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,10 @@ def test_every_eraser_works_on_a_quantized_and_on_an_untied_model(name, which, o
         if hasattr(eraser, "ember"):
             eraser = replace(eraser, ember=replace(QUICK, ratio=1.0, share=0.2, rank=20))
     before = snapshot(model)
+    if which == "untied" and name == "ember-head":
+        with pytest.raises(ed.ModelError, match="a table of its own"):
+            eraser.fit(model, concept)
+        return
     edit = eraser.fit(model, concept)
     assert_same(model, before)
     said = model.log_likelihood([model.prompt("Who is it?")], ["An owl"])[0]
@@ -190,6 +199,14 @@ def test_rmu_makes_concept_states_move_and_holds_the_others(model, concept, rmu_
         return (after - before)[mask].norm(dim=-1).mean().item()
 
     assert moved(concept.texts[:20]) > 3 * moved(concept.neutral_texts[:20])
+
+
+def test_with_the_output_head_edited_too_nothing_is_left_there_to_copy_back(model, concept, ember_edit):
+    edit = EmberHead(ed.Ember(delta=5.0)).fit(model, concept)
+    reset = ed.attacks.ATTACKS["head-reset"](epochs=0)
+    assert reset.run(model, concept, ember_edit).after > 0.9
+    result = reset.run(model, concept, edit)
+    assert result.settings["rows"] == 0 and result.after < 0.2
 
 
 def test_composition_is_one_after_the_other(model, concept, ember_edit):

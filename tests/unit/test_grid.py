@@ -1,12 +1,14 @@
 """A grid of studies: what is done is not done again, and it runs the same on several workers."""
 
+import itertools
 import json
 
 import pytest
 
 import ember_demo as ed
 from ember_demo.cli import main
-from ember_demo.grid import Grid, run_grid
+from ember_demo.concept import KINDS
+from ember_demo.grid import Grid, limited, run_grid
 
 SMALL = Grid(concepts=("Golf", "Uranium"), seeds=(0,), erasers=("rmu",), attacks=())
 
@@ -19,7 +21,8 @@ def test_a_grid_file_names_what_it_studies(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[1]", '{"colour": "blue"}', "[" * 100_000, '{"seeds": 3}', '{"concepts": "Golf"}', '{"seeds": ["a"]}']
+    "content",
+    ["", "[1]", '{"colour": "blue"}', "[" * 100_000, '{"seeds": 3}', '{"concepts": "Golf"}', '{"wordings": -1}', '{"seeds": ["a"]}'],
 )
 def test_what_is_not_a_grid_says_so(content, tmp_path, capsys):
     (tmp_path / "grid.json").write_text(content)
@@ -41,6 +44,14 @@ def test_a_grid_runs_on_a_dask_cluster_of_two_workers_and_goes_on_where_it_stopp
     (tmp_path / "pocket-uranium-0.json").unlink()
     assert run_grid(SMALL, tmp_path) == table  # in this process, and only what was missing
     assert kept.stat().st_mtime_ns == written and (tmp_path / "pocket-uranium-0.json").exists()
+
+
+def test_each_fact_can_be_asked_in_fewer_wordings(concept):
+    fewer = limited(concept, 1)
+    for kind, split in itertools.product(KINDS, ("relearn", "validation", "test")):
+        asked, all_of_them = fewer.select(kind, split), concept.select(kind, split)
+        assert {q.fact for q in asked} == {q.fact for q in all_of_them}
+        assert len(asked) == (len({q.fact for q in asked}) if split == "test" else len(all_of_them))
 
 
 def test_runs_made_in_other_ways_are_not_mixed_in(tmp_path):

@@ -6,9 +6,11 @@ import re
 import time
 
 import pytest
+import torch
 
 import ember_demo as ed
 from ember_demo.attacks import ATTACKS, LogitLens, RelearningParagraphs
+from ember_demo.erasers import ERASERS, SNMF, FromEmber
 from ember_demo.report import limits, summary, to_html
 from ember_demo.study import build_edits, make_report, run_study, score_edits
 
@@ -28,6 +30,13 @@ def test_of_several_attacks_one_without_material_is_left_out_and_said(model, bar
     assert report["trace"] is None
 
 
+def test_an_eraser_that_finds_nothing_is_reported_and_the_others_go_on(model, concept, untouched):
+    report = run_study(model, concept, [SNMF(rank=10, max_iter=5, max_tokens=500, ratio=1e9), ed.RMU(steps=2)])
+    assert list(report["variants"]) == ["original", "rmu"] and "No group of neurons" in report["skipped"]["snmf"]
+    with pytest.raises(ed.ConceptError, match="No group of neurons"):
+        run_study(model, concept, [SNMF(rank=10, max_iter=5, max_tokens=500, ratio=1e9)])
+
+
 def test_the_only_attack_without_material_is_an_error(model, bare, untouched):
     with pytest.raises(ed.ConceptError, match="no paragraphs"):
         run_study(model, bare, [ed.RMU(steps=2)], [RelearningParagraphs()])
@@ -37,6 +46,17 @@ def test_the_only_attack_without_material_is_an_error(model, bare, untouched):
 def report(model, concept):
     edits = build_edits(model, concept, [ed.Ember(delta=5.0)])
     return make_report(model, concept, edits, score_edits(model, concept, edits), {})
+
+
+def test_what_follows_from_ember_is_the_same_as_fitted_on_its_own(model, concept):
+    ember = ed.Ember(delta=5.0)
+    followers = [ERASERS[name](ember) for name in ERASERS if issubclass(ERASERS[name], FromEmber)]
+    edits = build_edits(model, concept, [ember, *followers], seed=2)
+    assert len(followers) > 3
+    for eraser in followers:
+        alone, found = eraser.fit(model, concept, seed=2), edits[eraser.name]
+        assert alone.changes.keys() == found.changes.keys() and alone.details == found.details
+        assert all(torch.allclose(alone.changes[n].delta, found.changes[n].delta, atol=1e-6) for n in alone.changes)
 
 
 def test_every_answer_is_in_the_report(report, concept, untouched):
