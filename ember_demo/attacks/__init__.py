@@ -1,7 +1,7 @@
 """Attacks: each tries to get erased knowledge back. `ATTACKS` is the registry, from what asks to what holds most."""
 
 from ember_demo.attacks.ablation import DirectionAblation
-from ember_demo.attacks.asking import Prompting, Respelling
+from ember_demo.attacks.asking import Prompting, Respelling, Rewording
 from ember_demo.attacks.base import BASE, PROMPTS, THREATS, WEIGHTS, Attack, AttackResult
 from ember_demo.attacks.lens import LinearProbe, LogitLens
 from ember_demo.attacks.quantization import Quantization
@@ -26,6 +26,7 @@ ATTACKS = {
         RelearningRows,
         RelearningSweep,
         Respelling,
+        Rewording,
         Prompting,
         OutlierReset,
         HeadReset,
@@ -67,6 +68,7 @@ __all__ = [
     "RelearningSweep",
     "RelearningUnrelated",
     "Respelling",
+    "Rewording",
     "SoftPrompt",
     "default_attack",
 ]

@@ -26,6 +26,7 @@ FAST = {
     "base-reset": {"epochs": 0},
     "soft-prompt": {"epochs": 1, "batch_size": 16},
 }
+HERE = [name for name in ATTACKS if name != "rewording"]  # which takes a model that follows instructions
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def both_edit(model, ember_edit, rmu_edit):
     return ember_edit + rmu_edit
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", HERE)
 def test_an_attack_leaves_the_model_alone_reports_every_point_and_is_reproducible(name, model, small, both_edit):
     before = snapshot(model)
     seen = []
@@ -57,7 +58,7 @@ def test_an_attack_leaves_the_model_alone_reports_every_point_and_is_reproducibl
     assert 0 <= first.interval[0] <= first.after <= first.interval[1] <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "prompting"])  # its four options hold the right answer, as a hint
+@pytest.mark.parametrize("name", [name for name in HERE if name != "prompting"])  # its four options hold the right answer, as a hint
 def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, both_edit):
     """With other reference answers to the test questions the model says the same under attack: nothing of them went into it."""
 
@@ -71,9 +72,7 @@ def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, bot
     assert said(replace(small, questions=shuffled)) == said(small)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in ATTACKS if name != "linear-probe"]
-)  # a choice of four, of which some are right by chance
+@pytest.mark.parametrize("name", [name for name in HERE if name != "linear-probe"])  # a choice of four, of which some are right by chance
 def test_on_a_model_that_never_learned_an_attack_gets_no_more_than_learning_explains(name, small):
     control = ed.load_control("Harry Potter")
     assert ATTACKS[name](**FAST.get(name, {})).run(control, small).after <= 0.25
@@ -120,6 +119,26 @@ def test_what_cannot_be_attacked_is_an_error(model, concept):
     bare = ed.Concept("Bare", concept.texts, concept.neutral_texts, concept.select("concept", "test"))
     with pytest.raises(ed.ConceptError, match="relearning-paragraphs"):
         ed.attacks.Relearning().run(model, bare)
+
+
+def test_rewording_takes_a_model_that_follows_instructions_and_asks_in_the_words_of_the_base_model(model, small, ember_edit, monkeypatch):
+    attack = ATTACKS["rewording"]()
+    with pytest.raises(ed.ModelError, match="too small"):
+        attack.run(model, small, ember_edit)
+    monkeypatch.setattr("ember_demo.attacks.asking.choice_form", lambda model: "letter")
+    answers, spelled = type(model).answer, {q.text: f"{q.text} (described)" for q in small.questions}
+
+    def answer(self, questions, *args, **settings):
+        if not any("\n\n" in q for q in questions):
+            return answers(self, [q.removesuffix(" (described)") for q in questions], *args, **settings)
+        assert not self.applied_edits or torch.equal(self.embeddings, base)
+        return [(spelled[q.split("\n\n")[1]] if q.startswith("Put this") else "", True) for q in questions]
+
+    base = model.embeddings.detach().clone()
+    monkeypatch.setattr(type(model), "answer", answer)
+    result = attack.run(model, small, ember_edit)
+    assert set(result.settings["on_validation"]) == {"asking plainly", "in French", "in German", "in Spanish", "described"}
+    assert result.after == result.before and torch.equal(model.embeddings, base)
 
 
 def test_a_reset_from_the_base_gives_ember_alone_back_and_the_head_keeps_a_copy(model, small, ember_edit):
