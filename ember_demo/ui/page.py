@@ -48,7 +48,7 @@ SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathnam
 def build_page(model_id=POCKET, with_tour=False):
     """The Blocks of the demo; `model_id` is offered first. with_tour: whether the guided tour stands open."""
     public = bool(os.environ.get("SPACE_ID"))
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as demo:
         session = gr.State(Session(model_id, "auto"))
         gr.Markdown(INTRO)
         with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour):

@@ -1,6 +1,7 @@
 """What one visitor has: model, concept, edits, scores, answers, attacks. Models are shared, edits never."""
 
 import secrets
+import shutil
 import tempfile
 import time
 from collections import OrderedDict
@@ -48,13 +49,21 @@ class Session:
         return report | {"searches": self.searches}
 
     def export(self):
-        """Paths of report.json, report.html and the edits, written to a fresh folder."""
-        folder = Path(tempfile.mkdtemp(prefix="ember-"))
+        """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""
+        folder = _files(self.key)
+        folder.mkdir(exist_ok=True)
         write_report(self.report(), folder)
         for name, edit in self.edits.items():
             if edit:
                 edit.save(folder / f"{name}.safetensors")
         return [str(path) for path in sorted(folder.iterdir())]
+
+
+_FILES = tempfile.TemporaryDirectory(prefix="ember-")
+
+
+def _files(key):
+    return Path(_FILES.name) / key
 
 
 _loaded = OrderedDict()
@@ -100,7 +109,8 @@ class Studies:
             age = time.monotonic() - next(iter(self._kept.values()))[0]
             if len(self._kept) <= self.most and age < self.seconds:
                 break
-            self._kept.popitem(last=False)
+            key, _ = self._kept.popitem(last=False)
+            shutil.rmtree(_files(key), ignore_errors=True)
 
 
 STUDIES = Studies()

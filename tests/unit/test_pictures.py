@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map
-from ember_demo.ui.session import Session, Studies
+from ember_demo.ui.session import Session, Studies, _files
 
 
 def test_answers_stand_row_by_row_with_right_and_wrong_in_words():
@@ -46,7 +46,12 @@ def test_the_map_has_a_point_for_every_word_before_and_after():
 
 def test_a_study_comes_back_by_its_key_until_it_is_old_or_there_are_too_many():
     studies = Studies(most=2, seconds=3600)
-    kept = [studies.keep(Session("pocket", "auto")) for _ in range(3)]
+    kept = [studies.keep(Session("pocket", "auto")) for _ in range(2)]
+    files = _files(kept[0].key)
+    files.mkdir()
+    (files / "report.json").touch()
+    kept.append(studies.keep(Session("pocket", "auto")))
+    assert not files.exists()
     assert len({s.key for s in kept}) == 3 and all(len(s.key) >= 16 for s in kept)
     assert studies.find(kept[0].key) is None and studies.find(kept[2].key) is kept[2]
     assert studies.find("") is None and studies.find("guess") is None
