@@ -12,7 +12,7 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
 from ember_demo.attacks import ATTACKS, THREATS, Relearning
-from ember_demo.erasers import ERASERS
+from ember_demo.erasers import ERASERS, FromEmber
 from ember_demo.errors import EmberDemoError
 from ember_demo.language_model import POCKET, load_model
 from ember_demo.pocket.world import slug
@@ -200,8 +200,21 @@ def _by_threat(runs):
 
 
 def _by_attack(runs):
-    """What each attack gets back above the control, and in the last column what it teaches the control."""
-    variants = [v for v in _variants(runs) if v != CONTROL]
+    """What each attack gets back above the control, and in the last column what it teaches the control; many variants in several tables."""
+    return "\n\n".join(_by_attack_of(runs, group) for group in _groups([v for v in _variants(runs) if v != CONTROL]))
+
+
+def _groups(variants, width=6):
+    """All of a few variants, or of many each eraser alone, those after EMBER, and what follows from EMBER."""
+    if len(variants) <= width:
+        return [variants]
+    after = [v for v in variants if "+" in v]
+    follow = [v for v in variants if issubclass(ERASERS.get(v, object), FromEmber)]
+    alone = [v for v in variants if v not in after and v not in follow]
+    return [group for group in (alone, after, follow) if group]
+
+
+def _by_attack_of(runs, variants):
     lines = [
         f"| recovered above the control | {' | '.join(label(v) for v in variants)} | the control itself |",
         "|---" * (len(variants) + 2) + "|",

@@ -71,7 +71,7 @@ def summary(report):
         for name, result in results.items():
             if name != "original":
                 lines.append(f"{attack}, {label(name)}: {result['before']:.0%} before, {result['after']:.0%} after.")
-    lines += [f"{attack} was left out. {why}" for attack, why in report.get("skipped", {}).items()]
+    lines += [f"{label(name)} was left out. {why}" for name, why in report.get("skipped", {}).items()]
     return "\n".join(lines)
 
 
@@ -137,7 +137,7 @@ def to_html(report):
         sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
     for attack, results in report["attacks"].items():
         sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results))
-    sections += [f"<p class=note>{escape(attack)} was left out. {escape(why)}</p>" for attack, why in report.get("skipped", {}).items()]
+    sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
     if report["variants"]:
         sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions() + _answers(report))
     else:

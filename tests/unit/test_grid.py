@@ -8,7 +8,9 @@ import pytest
 import ember_demo as ed
 from ember_demo.cli import main
 from ember_demo.concept import KINDS
-from ember_demo.grid import Grid, limited, run_grid
+from ember_demo.erasers import ERASERS
+from ember_demo.grid import Grid, limited, run_grid, tables
+from ember_demo.wording import label
 
 SMALL = Grid(concepts=("Golf", "Uranium"), seeds=(0,), erasers=("rmu",), attacks=())
 
@@ -70,3 +72,30 @@ def test_an_unknown_eraser_or_concept_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ed.ConceptError, match="Knitting"):
         run_grid(Grid(concepts=("Golf", "Knitting"), seeds=(0,)), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def _run(concept, gains):
+    """A condensed run of every eraser in which an attack gets back what `gains` says, of every variant, and 0.1 of the control."""
+    variants = [*ERASERS, *(f"ember+{n}" for n, eraser in ERASERS.items() if eraser.combines and n != "ember")]
+    scores = dict.fromkeys(("concept_accuracy", "efficacy", "specificity", "coherence", "overall"), 0.5)
+    attacks = {
+        attack: {v: {"before": 0.1, "after": 0.1 + gain, "curve": []} for v in variants}
+        | {"control": {"before": 0.0, "after": 0.1, "curve": []}}
+        for attack, gain in gains.items()
+    }
+    return {"concept": concept, "seed": 0, "delta": 2.0, "variants": dict.fromkeys(variants, scores), "attacks": attacks, "facts": []}
+
+
+def test_the_worst_case_of_who_holds_more_counts_what_asks_for_less():
+    runs = [_run("Golf", {"relearning": 0.2, "respelling": 0.4}), _run("Uranium", {"relearning": 0.6, "respelling": 0.0})]
+    worst = next(block for block in tables(runs).split("\n\n") if "best attacker" in block)
+    row = next(line for line in worst.splitlines() if line.startswith("| EMBER |"))
+    asks, weights, base = (float(cell.split()[0]) for cell in row.strip("| ").split(" | ")[1:])
+    assert (asks, weights, base) == (0.2, 0.5, 0.5)  # mean over concepts of the best attack of each
+
+
+def test_many_variants_are_laid_out_in_tables_that_can_be_read():
+    found = tables([_run("Golf", {"relearning": 0.2})]).split("\n\n")
+    assert all(block.splitlines()[0].count("|") <= 9 for block in found)
+    for name in ERASERS:
+        assert any(label(name) in block.splitlines()[0] for block in found[2:]), name
