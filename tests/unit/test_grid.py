@@ -95,7 +95,7 @@ def test_the_worst_case_of_who_holds_more_counts_what_asks_for_less():
 
 
 def test_many_variants_are_laid_out_in_tables_that_can_be_read():
-    found = tables([_run("Golf", {"relearning": 0.2})]).split("\n\n")
+    found = tables([_run("Golf", {"relearning": 0.2, "respelling": 0.1})]).split("\n\n")
     assert all(block.splitlines()[0].count("|") <= 9 for block in found)
     for name in ERASERS:
         assert any(label(name) in block.splitlines()[0] for block in found[2:]), name
