@@ -128,19 +128,22 @@ def _check(parser, options):
     if options.command not in ("study", "erase"):
         return
     if getattr(options, "grid", None):
-        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set")
-        ignored = [name for name in given if getattr(options, name)]
+        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set", "trust_remote_code")
+        ignored = [name.replace("_", "-") for name in given if getattr(options, name)]
         ignored += [
             name
-            for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0))
+            for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0), ("erasers", "ember,rmu"))
             if getattr(options, name) != default
         ]
         if ignored:
             parser.error(f"--grid names its own models, concepts, erasers, attacks and seeds; leave out --{', --'.join(ignored)}")
         if options.jobs == 0:
             parser.error("--jobs 0 runs nothing; give 1 or more, or -1 for all cores")
-    elif not options.concept:
-        parser.error("a --concept is needed, or a --grid of several")
+    else:
+        if not options.concept:
+            parser.error("a --concept is needed, or a --grid of several")
+        if options.command == "study" and (options.jobs, options.backend, options.scheduler) != (1, "loky", None):
+            parser.error("--jobs, --backend and --scheduler are of a --grid; leave them out")
     if options.texts and options.data:
         parser.error("--texts and --data are two sources of the same texts; give one")
 
@@ -249,10 +252,15 @@ def _study_grid(options):
 def _tables(options):
     from ember_demo.grid import tables
 
-    try:
-        print(tables([run for file in options.file for run in json.loads(file.read_text(encoding="utf-8"))]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise EmberDemoError(f"No grid's runs could be read ({error}); give a runs.json that `study --grid` wrote.") from None
+    runs = []
+    for file in options.file:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            tables(found)
+            runs += found
+        except (OSError, ValueError, TypeError, KeyError):
+            raise EmberDemoError(f"{file} holds no grid's runs; leave it out, or give a runs.json that `study --grid` wrote.") from None
+    print(tables(runs))
 
 
 def _erase(options):

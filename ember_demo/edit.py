@@ -61,8 +61,8 @@ class WeightEdit:
         """Add the changes to the model in place; `revert` puts the very tensors back."""
         if self.fingerprint != model.fingerprint:
             raise EditError(
-                f"This edit was made for other weights than those of {model.id}; "
-                "load the model it was made for, or erase the concept again."
+                f"This edit was made for other weights than those of {model.id} in {model.precision}; "
+                "load the model it was made for, in the same precision, or erase the concept again."
             )
         model.dequantize(self.changes)
         if model.embedding_name in self.changes:

@@ -43,7 +43,7 @@ class Scores:
     model_utility: harmonic mean over neighbouring and general questions of open accuracy, answer probability and max(0, 1 - truth ratio); TOFU has
     ROUGE where this has open accuracy. forget_quality: see the function; None where there is no control.
     perplexity: on general text, and on general text that follows a sentence on the concept.
-    efficacy, specificity, coherence, overall: in [0, 1], see METHOD in the README; derived: their
+    efficacy, specificity, coherence, overall: in [0, 1], see Metrics in the README; derived: their
     95% intervals by bootstrap over subjects.
     """
 

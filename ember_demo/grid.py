@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from statistics import mean
 from threading import Lock
@@ -46,10 +46,18 @@ class Grid:
     @classmethod
     def read(cls, path):
         """From a JSON file with any of these fields; EmberDemoError where it is not one."""
+        if not path.is_file():
+            raise EmberDemoError(f"There is no file {path}; check the path.")
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise EmberDemoError(f"{path} is too large for a grid.")
-            grid = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text(encoding="utf-8")).items()})
+            given = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(given, dict):
+                raise TypeError("it must be an object in braces")
+            keys = [field.name for field in fields(cls)]
+            if unknown := [key for key in given if key not in keys]:
+                raise TypeError(f"there is no key {unknown[0]!r}; the keys are {', '.join(keys)}")
+            grid = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
             for name in ("models", "concepts", "seeds", "erasers", "attacks"):
                 wanted = int if name == "seeds" else str
                 if not isinstance(getattr(grid, name), tuple) or not all(isinstance(v, wanted) for v in getattr(grid, name)):
@@ -163,7 +171,10 @@ def tables(runs):
 
 def overall_table(runs):
     """Markdown: efficacy, specificity, coherence and relearning by variant."""
-    lines = ["| variant | efficacy | specificity | coherence | right before attack | right after relearning |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| variant | efficacy | specificity | coherence | correct before attack | correct after relearning |",
+        "|---|---|---|---|---|---|",
+    ]
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]
         cells = [_interval([(r["concept"], r["variants"][variant][k]) for r in scored]) for k in METRICS]
@@ -231,7 +242,10 @@ def _by_attack_of(runs, variants):
 
 def _by_concept(runs):
     variants = _variants(runs)
-    lines = ["| right after relearning | " + " | ".join(label(v) for v in variants) + " | delta |", "|---|" + "---|" * (len(variants) + 1)]
+    lines = [
+        "| correct after relearning | " + " | ".join(label(v) for v in variants) + " | delta |",
+        "|---|" + "---|" * (len(variants) + 1),
+    ]
     for concept in dict.fromkeys(r["concept"] for r in runs):
         chosen = [r for r in runs if r["concept"] == concept]
         cells = []
@@ -244,7 +258,7 @@ def _by_concept(runs):
 
 
 def _by_delta(runs):
-    lines = ["| delta that the validation questions chose | runs | EMBER + baseline, right after relearning |", "|---|---|---|"]
+    lines = ["| delta that the validation questions chose | runs | EMBER + baseline, correct after relearning |", "|---|---|---|"]
     for delta in sorted({r["delta"] for r in runs}):
         values = [r["attacks"][RELEARNING]["ember+rmu"]["after"] for r in runs if r["delta"] == delta]
         lines.append(f"| {delta:g} | {len(values)} | {mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |")
@@ -269,7 +283,7 @@ def _came_back(runs, head, group):
     for run in runs:
         for _, relation, right, edited, untouched in run["facts"]:
             groups.setdefault(group(relation, edited, untouched), []).append(right)
-    lines = [f"| {head} | facts | EMBER + baseline, right after relearning |", "|---|---|---|"]
+    lines = [f"| {head} | facts x seeds | EMBER + baseline, correct after relearning |", "|---|---|---|"]
     ordered = sorted(groups.items(), key=lambda item: -mean(item[1]))
     return "\n".join(lines + [f"| {name} | {len(values)} | {mean(values):.2f} |" for name, values in ordered])
 

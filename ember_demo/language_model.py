@@ -582,6 +582,8 @@ def _explain(id, error):
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):
         return f"{id} is gated: accept its licence on huggingface.co, then log in with `hf auth login` or set HF_TOKEN."
+    if id.startswith((".", "/", "~")) or "\\" in id:
+        return f"There is no folder {id}; check the path."
     if caused_by(RepositoryNotFoundError, HFValidationError):
         return f"There is no model called {id} that can be seen from here; check the spelling, or log in if it is private."
     if any(type(cause).__name__ in CUT for cause in causes):

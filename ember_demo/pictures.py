@@ -300,9 +300,11 @@ def conversation(turns, columns):
             answer = turn["answers"].get(key)
             if answer is None:
                 continue
-            mark = {True: "<span class=right>&#10003; right</span>", False: "<span class=wrong>&#10007; not right</span>", None: ""}[
-                answer["right"]
-            ]
+            mark = {
+                True: "<span class=right>&#10003; holds the right answer</span>",
+                False: "<span class=wrong>&#10007; not right</span>",
+                None: "",
+            }[answer["right"]]
             text = escape(answer["text"]) or "<i>...</i>"
             cells.append(
                 f"<div class=answer style='border-top-color:{color}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"

@@ -2,6 +2,7 @@
 
 import json
 import random
+from difflib import get_close_matches
 from pathlib import Path
 
 from ember_demo.concept import FLUENCY_TEXTS, Concept, Question
@@ -39,8 +40,11 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
     world = load_world()
     known = {pack.lower(): pack for pack in world.packs}
     if name.lower() not in known:
+        near = get_close_matches(name.lower(), known, 1)
+        meant = f"Did you mean {known[near[0]]}? " if near else ""
         raise ConceptError(
-            f"There is no concept pack {name!r}; choose one of {', '.join(concept_names())}, or bring texts on it: a file, wikipedia, or model."
+            f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or give texts on it "
+            "(--texts FILE, --texts wikipedia or --texts model; in Python texts=...)."
         )
     return _from_pack(world, world.packs[known[name.lower()]])
 

@@ -30,28 +30,31 @@ class Reset(Attack):
 
     @abstractmethod
     def rows(self, model):
-        """Which rows (n,) to overwrite, and with what (n, d)."""
+        """Which rows (n,) to overwrite and with what (n, d), by the name of the table."""
 
     def attack(self, model, concept, seed, progress, curve):
         questions = concept.select("concept", "test")
-        rows, values = self.rows(model)
-        with model.preserved([model.embedding_name]):
+        overwritten = self.rows(model)
+        count = sum(len(rows) for rows, _ in overwritten.values())
+        with model.preserved(overwritten):
             with torch.no_grad():
-                model.embeddings[rows] = values.to(model.embeddings)
-            curve.add(ask(model, questions) if len(rows) else curve.replies, "reset", 0.1)
-            if len(rows) and self.epochs and concept.select("concept", "relearn"):
+                for name, (rows, values) in overwritten.items():
+                    table = model.parameter(name)
+                    table[rows] = values.to(table)
+            curve.add(ask(model, questions) if count else curve.replies, "reset", 0.1)
+            if count and self.epochs and concept.select("concept", "relearn"):
                 relearning = Relearning(epochs=self.epochs).resolved(model)
 
                 def asked(epoch):
                     curve.add(ask(model, questions), f"epoch {epoch}", 0.1 + 0.9 * epoch / self.epochs)
 
                 relearning.train(model, relearning.documents(model, concept), seed, part(progress, 0.1, 1), asked)
-        return self.result(curve, rows=len(rows))
+        return self.result(curve, rows=count)
 
 
 @dataclass(frozen=True)
 class BaseReset(Reset):
-    """The rows that differ from the public base model's, copied from it."""
+    """The rows that differ from the public base model's, copied from it: of the embeddings and of the output head."""
 
     name: ClassVar[str] = "base-reset"
     threat_model: ClassVar[str] = BASE
@@ -60,10 +63,13 @@ class BaseReset(Reset):
     )
 
     def rows(self, model):
-        with model.unedited():
-            base = model.embeddings.detach().clone()
-        rows = (base != model.embeddings).any(dim=1).nonzero().flatten()
-        return rows, base[rows]
+        found = {}
+        for name in (model.embedding_name, model.head_name):
+            with model.unedited():
+                base = model.parameter(name).detach().clone()
+            rows = (base != model.parameter(name)).any(dim=1).nonzero().flatten()
+            found[name] = rows, base[rows]
+        return found
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class HeadReset(Reset):
 
     def rows(self, model):
         rows = differing(model)
-        return rows, model.network.get_output_embeddings().weight[rows]
+        return {model.embedding_name: (rows, model.network.get_output_embeddings().weight[rows])}
 
 
 @dataclass(frozen=True)
@@ -112,4 +118,4 @@ class OutlierReset(Reset):
             other = [ids[t] for t in (token.lower(), token.upper(), token.title()) if t in ids and others[ids[t]]]
             if other:
                 values[number] = table[other[0]]
-        return rows, values
+        return {model.embedding_name: (rows, values)}

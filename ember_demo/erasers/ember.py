@@ -79,7 +79,7 @@ class Ember(Eraser):
         return replace(best, details=best.details | {"delta_trials": trials})
 
     def _edit(self, model, features):
-        """e_i <- e_i - delta F_S G[i, S]^T, for the edited tokens i and chosen features S (METHOD step 4)."""
+        """e_i <- e_i - delta F_S G[i, S]^T, for the edited tokens i and chosen features S (the paper's edit)."""
         kept = {word.strip().lower() for word in self.keep}
         words = [model.tokenizer.decode([i]).strip().lower() for i in features.token_ids]
         edited = features.edited & ~np.isin(words, list(kept))

@@ -44,7 +44,7 @@ def _erased(session, erased):
     kept = min(session.scores[v].specificity for v in erased)
     return (
         f"{session.concept.name} is erased: of 10 answers on it the original gives {tenths(session.scores[ORIGINAL].accuracy['concept']).split()[0]}, "
-        f"{', '.join(parts)}. Of 10 answers on other things at least {tenths(kept).split()[0]} are left. Gone, or only hidden? An attack tells."
+        f"{', '.join(parts)}. Of 10 answers on other things at least {int(10 * kept + 1e-9)} are left. Gone, or only hidden? An attack tells."
     )
 
 

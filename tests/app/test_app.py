@@ -65,7 +65,7 @@ def test_right_and_wrong_are_told_in_words(erased):
     client, _ = erased
     question = next(q for q in ed.load_concept("Harry Potter").select("concept", "test"))
     talk = client.predict(question.text, ["original", "control"], False, api_name="/ask")[2]
-    assert f"Right answer: {question.answer}" in talk and "&#10003; right" in talk and "&#10007; not right" in talk
+    assert f"Right answer: {question.answer}" in talk and "&#10003; holds the right answer" in talk and "&#10007; not right" in talk
 
 
 def test_blind_mode_names_nobody(erased):

@@ -12,7 +12,7 @@ from ember_demo.factorization import SemiNonnegativeFactorization
 
 
 def dense_reference(X, rank, sparsity, ridge, iterations, seed=42):
-    """METHOD step 2 written out with numpy in the plainest way: same start, same steps, best seen."""
+    """The paper's factorization written out with numpy in the plainest way: same start, same steps, best seen."""
     n, d = X.shape
     torch.manual_seed(seed)
     G = torch.randn(n, rank).numpy().astype(np.float64)

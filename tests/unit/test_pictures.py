@@ -16,7 +16,7 @@ def test_answers_stand_row_by_row_with_right_and_wrong_in_words():
     shown = conversation(turns, [("a", "One", "", "#000"), ("b", "Two", "", "#000")])
     first, second = shown.split("<section>")[1:]
     assert re.findall(r"<b>(\w+)</b>.*?<p>(\w+)</p>", first) == [("One", "Ann"), ("Two", "Bob")]
-    assert "right</span>" in first and "not right" in first and "Right answer: Ann" in first
+    assert "holds the right answer</span>" in first and "not right" in first and "Right answer: Ann" in first
     assert "One" not in second and "right</span>" not in second
 
 
