@@ -23,7 +23,9 @@ def main():
     parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
     parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
     parser.add_argument("--tour", action="store_true", help="open with the guided tour")
-    parser.add_argument("--mcp", action="store_true", help="also serve the steps as tools for agents (MCP); needs pip install 'gradio[mcp]'")
+    parser.add_argument(
+        "--mcp", action="store_true", help="also serve the steps as tools for agents (MCP); needs pip install 'gradio[mcp]'"
+    )
     options = parser.parse_args()
     try:
         shared_model(options.model, "auto")
