@@ -62,7 +62,7 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
             done += 1
             continue
         if has_ember and isinstance(eraser, FromEmber) and eraser.ember == erasers[0]:
-            ways = {eraser.name: lambda share, eraser=eraser: eraser.following(model, edits[Ember.name], seed)}
+            ways = {eraser.name: lambda share, eraser=eraser: eraser.following(model, concept, edits[Ember.name], seed, share)}
         else:
             ways = {eraser.name: lambda share, eraser=eraser: eraser.fit(model, concept, seed, share)}
         if has_ember and eraser.combines:

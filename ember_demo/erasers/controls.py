@@ -82,10 +82,10 @@ class Removal(FromEmber):
     )
 
     def fit(self, model, concept, seed=0, progress=silent):
-        return self.following(model, replace(self.ember, delta=1.0).fit(model, concept, seed, progress), seed)
+        return self.following(model, concept, replace(self.ember, delta=1.0).fit(model, concept, seed, progress), seed)
 
-    def following(self, model, edit, seed=0):
-        found = super().following(model, edit, seed)
+    def following(self, model, concept, edit, seed=0, progress=silent):
+        found = super().following(model, concept, edit, seed)
         return replace(found, details={"settings": {self.name: found.details["settings"][self.name] | {"delta": 1.0}}})
 
     def changes(self, model, edit, seed):

@@ -119,9 +119,9 @@ class FromEmber(Eraser):
         """The changes by parameter name, from EMBER's edit."""
 
     def fit(self, model, concept, seed=0, progress=silent):
-        return self.following(model, self.ember.fit(model, concept, seed, progress), seed)
+        return self.following(model, concept, self.ember.fit(model, concept, seed, part(progress, 0, 0.9)), seed, part(progress, 0.9, 1))
 
-    def following(self, model, edit, seed=0):
+    def following(self, model, concept, edit, seed=0, progress=silent):
         """The WeightEdit that follows from EMBER's, which need not be fitted again."""
         return WeightEdit(self.changes(model, edit, seed), model.fingerprint, {"settings": {self.name: edit.details["settings"]["ember"]}})
 

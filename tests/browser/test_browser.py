@@ -89,6 +89,7 @@ def erase_quickly(page):
 
 
 def ask(page, question):
+    page.wait_for_timeout(1000)  # no person types sooner: the step may only just have opened
     page.locator("#question textarea").fill(question)
     press(page, "Ask all")
 

@@ -11,6 +11,7 @@ from ember_demo.erasers import ERASERS, NPO, SNMF, EmberHead, GradDiff, MeanRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
 from ember_demo.erasers.snmf import heaviest
 from ember_demo.hidden import mlp_activations
+from ember_demo.tuning import unedited, validate
 from tests.checkpoints import build
 from tests.conftest import assert_same, snapshot, tensors
 
@@ -208,6 +209,15 @@ def test_with_the_output_head_edited_too_nothing_is_left_there_to_copy_back(mode
     result = reset.run(model, concept, edit)
     assert result.settings["rows"] == 0 and result.after < 0.2
     assert ed.attacks.ATTACKS["base-reset"](epochs=0).run(model, concept, edit).after > 0.9  # whoever has the base model has both tables
+
+
+def test_the_output_head_takes_a_strength_of_its_own_which_leaves_the_model_fluent(model, concept, ember_edit):
+    given = EmberHead(ed.Ember(delta=5.0)).following(model, concept, ember_edit)
+    chosen = EmberHead().following(model, concept, ember_edit)
+    base = unedited(model, concept)
+    assert not validate(model, concept, given, base)["within_limits"]
+    assert validate(model, concept, chosen, base)["within_limits"]
+    assert 0 < chosen.details["settings"]["ember-head"]["delta"] < 5
 
 
 def test_composition_is_one_after_the_other(model, concept, ember_edit):
