@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,16 @@ SEARCH = "search.log"  # in the folder of results: the trials of a search
 
 def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    _check(parser, options)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command, which _parser() would not show
+    _check(options.parser, options)
     try:
         options.run(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except EmberDemoError as error:
         print(f"ember_demo: {error}", file=sys.stderr)
@@ -60,7 +66,7 @@ def _parser():
     study.add_argument("--jobs", type=int, default=1, help="of a grid: how many at once")
     study.add_argument("--backend", default="loky", choices=("loky", "dask", "ray"), help="of a grid: where they run (joblib)")
     study.add_argument("--scheduler", metavar="ADDRESS", help="of a grid on dask: its scheduler")
-    study.set_defaults(run=_study)
+    study.set_defaults(run=_study, parser=study)
 
     erase = commands.add_parser("erase", help="erase a concept and save it: the edit, or the whole edited model")
     _add_model(erase)
@@ -70,7 +76,7 @@ def _parser():
     erase.add_argument("--whole", action="store_true", help="save the whole edited model, for plain transformers")
     erase.add_argument("--push", metavar="NAME", help="upload it to the Hub as yourname/NAME, with your own login; private")
     erase.add_argument("--public", action="store_true", help="with --push: for everybody to see")
-    erase.set_defaults(run=_erase)
+    erase.set_defaults(run=_erase, parser=erase)
 
     tune = commands.add_parser(
         "tune", help="search an eraser's settings for the embedded model, on the validation questions of several packs"
@@ -80,23 +86,23 @@ def _parser():
     tune.add_argument("--trials", type=int, default=20, metavar="N")
     tune.add_argument("--seed", type=int, default=0)
     tune.add_argument("--out", required=True, type=Path, metavar="DIR", help="keeps the trials, so that a cut search goes on")
-    tune.set_defaults(run=_tune)
+    tune.set_defaults(run=_tune, parser=tune)
 
     for name, rows in (("models", _models), ("concepts", _concepts), ("erasers", _erasers), ("attacks", _attacks)):
         command = commands.add_parser(name, help=f"list the {name}")
         command.add_argument("--json", action="store_true")
-        command.set_defaults(run=lambda options, rows=rows: _list(rows(), options.json))
+        command.set_defaults(run=lambda options, rows=rows: _list(rows(), options.json), parser=command)
 
     table = commands.add_parser("tables", help="the tables of a grid that was run, from its runs.json")
     table.add_argument("file", type=Path, nargs="+")
-    table.set_defaults(run=_tables)
+    table.set_defaults(run=_tables, parser=table)
 
     bench = commands.add_parser("bench", help="time the steps, with their memory")
     bench.add_argument("--shape", help="gemma-2-2b or llama-3.1-8b: random weights of that model's shape; default: the embedded model")
     bench.add_argument("--precision", default="4bit", choices=("4bit", "bf16", "fp16", "fp32"), help="of a shape")
     bench.add_argument("--relearning-steps", type=int, default=0, metavar="N", help="of a shape: also so many steps of the attack")
     bench.add_argument("--json", action="store_true")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_bench, parser=bench)
 
     pocket = commands.add_parser("pocket", help="the embedded model").add_subparsers(dest="action", required=True)
     train = pocket.add_parser("train", help="make it again")
@@ -105,18 +111,18 @@ def _parser():
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int)
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for an entry of the recipe")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, parser=train)
     card = pocket.add_parser("card", help="measure a trained model again and write its card")
     card.add_argument("folder", type=Path)
-    card.set_defaults(run=_card)
+    card.set_defaults(run=_card, parser=card)
     judges = pocket.add_parser("judges", help="compare the ways of choosing features, where the truth is known")
     judges.add_argument(
         "--judge", action="append", default=[], help="`self`, a chat model's Hub id or a base URL; may be given several times"
     )
-    judges.set_defaults(run=_judges)
+    judges.set_defaults(run=_judges, parser=judges)
     sizes = pocket.add_parser("sizes", help="put trained models of several sizes into the table of the card")
     sizes.add_argument("folders", type=Path, nargs="+")
-    sizes.set_defaults(run=_sizes)
+    sizes.set_defaults(run=_sizes, parser=sizes)
     return parser
 
 

@@ -53,6 +53,16 @@ def test_bad_arguments_end_with_status_2(capsys):
             main(arguments)
         assert ended.value.code == 2
         assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit) as ended:
+        main(["erase", "--concept", "Golf", "--out", "y", "--attacks", "all"])
+    assert ended.value.code == 2 and "usage: python -m ember_demo erase" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell's pipe")
+def test_a_reader_that_has_had_enough_is_no_error():
+    command = f"{sys.executable} -m ember_demo erasers | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
