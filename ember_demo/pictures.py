@@ -144,7 +144,7 @@ def feature_cards(features, limit=12):
     return f"<div class=cards>{''.join(cards)}</div>{more}"
 
 
-def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=30, right=40):
+def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=30, right=52):
     """Right answers after each step of an attack as an SVG line a variant, with a legend.
 
     curves: list of shares by variant name, as far as known. steps: the names of all points. Chance is taken out of all shares, so that 0% is guessing.

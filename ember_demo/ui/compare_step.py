@@ -7,18 +7,20 @@ from types import SimpleNamespace
 
 import gradio as gr
 
+from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import mentions
 from ember_demo.language_model import POCKET, has_control, load_control
 from ember_demo.pictures import conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
+from ember_demo.ui.session import STUDIES
 from ember_demo.ui.show import FIRST_ERASE, problem, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import color, label
 
 KEPT_TURNS = 3  # that a model reads again: the embedded one reads 512 tokens at most
 HIDDEN = "#6b7280"
-REMARKS = {ORIGINAL: "as it was", "ember": "word table edited", CONTROL: "trained without the concept"}
+REMARKS = {ORIGINAL: "as it was", Ember.name: "word table edited", CONTROL: "trained without the concept"}
 
 
 def layout():
@@ -83,8 +85,14 @@ def view(session, blind):
             shown.append((key, chr(ord("A") + number), "", HIDDEN))
         else:
             variant = session.attacked[key][0] if key in session.attacked else key
-            shown.append((key, names[key], REMARKS.get(key, ""), color(variant)))
+            shown.append((key, names[key], _remark(session, key), color(variant)))
     return conversation(session.turns, shown)
+
+
+def _remark(session, key):
+    if key in session.attacked:
+        return "as the attacker left it"
+    return REMARKS.get(key) or ("both edited" if key.startswith(f"{Ember.name}+") else "layers edited")
 
 
 def hide(session, blind):
@@ -135,7 +143,7 @@ def _asked(session, turn, known, shown, blind):
             yield gr.skip(), event.message, view(session, blind), gr.skip()
         for key, text in event.result.items():
             turn["answers"][key] = {"text": text, "right": mentions(text, known) if known else None}
-        yield gr.skip(), "", view(session, blind), session
+        yield gr.skip(), "", view(session, blind), STUDIES.keep(session)
     except EmberDemoError as error:
         yield gr.skip(), problem(error), gr.skip(), gr.skip()
 
@@ -179,4 +187,4 @@ def _known(concept, question):
 def clear(session, blind=False):
     """Forget the conversation: (conversation, session)."""
     session = replace(session, turns=[])
-    return view(session, blind), session
+    return view(session, blind), STUDIES.keep(session) if session.edits else session

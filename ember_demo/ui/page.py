@@ -21,19 +21,30 @@ CSS = (
     + """
 footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
-#verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important}
+#verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
 .scores{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
-@media(max-width:40rem){#verdict{font-size:.8rem;line-height:1.2}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
+@media(max-width:40rem){#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
 @media(max-height:30rem){#verdict{position:static}}
 """
 )
-# Soft, with what people read darkened until it meets the contrast of WCAG AA. System fonts: no other host is asked.
+# Soft, with what people read or press darkened until it meets the contrast of WCAG AA. System fonts: no other host is asked.
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
     button_primary_background_fill_hover_dark="*primary_700",
     button_secondary_background_fill_hover_dark="*primary_700",
     checkbox_label_background_fill_selected="*primary_600",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_300",
+    checkbox_border_color_hover="*neutral_600",
+    checkbox_border_color_hover_dark="*neutral_200",
+    border_color_primary="*neutral_400",
+    border_color_primary_dark="*neutral_500",
+    input_border_width="1px",
+    input_border_color="*neutral_400",
+    input_border_color_dark="*neutral_500",
+    button_secondary_border_color="*neutral_400",
+    button_secondary_border_color_hover="*neutral_500",
     block_title_text_color="*primary_700",
     block_label_text_color="*primary_700",
     block_info_text_color="*neutral_600",
@@ -42,6 +53,11 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     input_placeholder_color="*neutral_500",
     input_placeholder_color_dark="*neutral_300",
 )
+# A step begins below the verdict, which stays in view, wherever the page stood when it was left.
+TO_STEP = """() => setTimeout(() => {
+  const top = document.querySelector('#steps').getBoundingClientRect().top + scrollY - document.querySelector('#verdict').offsetHeight
+  if (scrollY > top) scrollTo({top})
+}, 100)"""
 SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
 
 
@@ -73,7 +89,8 @@ def build_page(model_id=POCKET, with_tour=False):
         expertly = expert.layout()
 
         def go(button, step):
-            button.click(lambda: gr.Walkthrough(selected=step), None, steps, queue=False, api_visibility="private")
+            moved = button.click(lambda: gr.Walkthrough(selected=step), None, steps, queue=False, api_visibility="private")
+            moved.then(None, js=TO_STEP)
 
         for button, step in (
             (model.forward, CONCEPT),

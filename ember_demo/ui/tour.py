@@ -99,7 +99,8 @@ def play(session, number, delta="auto"):
 
 
 def _question(session, kind):
-    """The first of that kind that the original model answered right, so that there is something to lose."""
+    """The first of that kind, put as a question, that the original model answered right, so that there is something to lose."""
     if not session.edits:
         return ""
-    return next((r.question.text for r in session.scores["original"].replies if r.question.kind == kind and r.right), "")
+    asked = [r.question.text for r in session.scores["original"].replies if r.question.kind == kind and r.right]
+    return next((text for text in asked if text.endswith("?")), "")

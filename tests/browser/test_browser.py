@@ -144,6 +144,8 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     expect(page.locator("#verdict")).to_contain_text("With the weights in hand", timeout=30_000)
     expect(page.locator("#attack-table")).to_contain_text("relearning")
     expect(page.locator("#attack-plot polyline")).to_have_count(4)
+    press(page, "Back: ask them again, as the attack left them")
+    expect(answer(page, question, "Original")).to_have_text("Scotland")
 
 
 def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
@@ -229,6 +231,7 @@ def test_nothing_is_cut_off_on_a_phone(browser, url):
         expect(page.locator("#about-concept")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         press(page, "Next: erase it")
+        expect(page.get_by_text("Step 3/5")).to_be_in_viewport()  # although the button was at the end of the step before
         expect(page.get_by_role("button", name="Erase", exact=True).last).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
