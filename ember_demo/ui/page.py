@@ -22,7 +22,7 @@ CSS = (
 footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
-.scores{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
+.scores,.scores tr{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
 @media(max-width:40rem){#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
 @media(max-height:30rem){#verdict{position:static}}
 """
