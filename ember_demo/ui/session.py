@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
@@ -82,10 +82,13 @@ def shared_model(model_id, precision, progress=silent):
 
 
 class Studies:
-    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used."""
+    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used.
 
-    def __init__(self, most=20, seconds=3600):
-        self.most, self.seconds = most, seconds
+    Only the last `whole` are kept with the weights that attacks left, which are as large as the model, several times.
+    """
+
+    def __init__(self, most=20, seconds=3600, whole=4):
+        self.most, self.seconds, self.whole = most, seconds, whole
         self._kept, self._lock = OrderedDict(), Lock()
 
     def keep(self, session):
@@ -94,6 +97,9 @@ class Studies:
         with self._lock:
             self._kept[session.key] = (time.monotonic(), session)
             self._kept.move_to_end(session.key)
+            for key in list(self._kept)[: -self.whole]:
+                used, older = self._kept[key]
+                self._kept[key] = (used, replace(older, attacked={}))  # not in place: its visitor may still have it
             self._sweep()
         return session
 

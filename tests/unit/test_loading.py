@@ -6,6 +6,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import ember_demo as ed
 from ember_demo import language_model
+from ember_demo.grid import limited
 from tests.checkpoints import FAMILIES, build
 from tests.conftest import assert_same, snapshot
 
@@ -98,7 +99,7 @@ def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypat
 
 
 def test_erasing_and_relearning_work_on_a_four_bit_model_that_knows_the_concept(concept):
-    model = ed.load_model("pocket", "4bit")
+    model, concept = ed.load_model("pocket", "4bit"), limited(concept, wordings=1)
     knew = ed.evaluate(model, concept, multiple_choice=False).accuracy["concept"]
     edit = ed.RMU().fit(model, concept)
     result = ed.attacks.Relearning(epochs=2, learning_rate=1e-4).run(model, concept, edit)

@@ -55,5 +55,8 @@ def test_a_study_comes_back_by_its_key_until_it_is_old_or_there_are_too_many():
     assert len({s.key for s in kept}) == 3 and all(len(s.key) >= 16 for s in kept)
     assert studies.find(kept[0].key) is None and studies.find(kept[2].key) is kept[2]
     assert studies.find("") is None and studies.find("guess") is None
+    studies = Studies(whole=1)
+    first, second = (studies.keep(Session("pocket", "auto", attacked={"ember": "weights"})) for _ in range(2))
+    assert not studies.find(first.key).attacked and studies.find(second.key).attacked and first.attacked
     brief = Studies(seconds=0)
     assert brief.find(brief.keep(Session("pocket", "auto")).key) is None
