@@ -16,7 +16,7 @@ CSS = """
 .back{background:repeating-linear-gradient(45deg,var(--c) 0 4px,transparent 4px 8px)!important}.bar .track{display:flex}.legend,.note{opacity:.85}
 svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
 .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:1rem}.maps figure{margin:0}.maps svg{border:1px solid rgba(127,127,127,.35);border-radius:8px;width:100%;height:auto}
-.talk section{margin:0 0 1.4rem}.talk h3{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
+.talk section{margin:0 0 1.4rem}.talk h2{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
 .answer p{margin:.35rem 0;overflow-wrap:anywhere}.who{font-weight:600}.who small{display:block;font-weight:normal;opacity:.8}.right,.wrong{font-size:.9rem;font-weight:600}
 @media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
@@ -310,7 +310,7 @@ def conversation(turns, columns):
                 f"<div class=answer style='border-top-color:{color}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
                 f"<p>{text}</p>{mark}</div>"
             )
-        rows.append(f"<section><h3>{escape(turn['question'])}{reference}</h3><div class=answers>{''.join(cells)}</div></section>")
+        rows.append(f"<section><h2>{escape(turn['question'])}{reference}</h2><div class=answers>{''.join(cells)}</div></section>")
     return f"<div class=talk role=log aria-label='Questions and answers'>{''.join(rows)}</div>"
 
 

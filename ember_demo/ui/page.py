@@ -58,6 +58,15 @@ TO_STEP = """() => setTimeout(() => {
   const top = document.querySelector('#steps').getBoundingClientRect().top + scrollY - document.querySelector('#verdict').offsetHeight
   if (scrollY > top) scrollTo({top})
 }, 100)"""
+# On a phone the buttons of the steps are bars without a word on them.
+NAME_STEPS = """() => {
+  const names = ['', 'Model', 'Concept', 'Erase', 'Compare', 'Attack']
+  const name = () => document.querySelectorAll('#steps [role=tab][data-tab-id]').forEach(button => {
+    if (!button.innerText.trim()) button.setAttribute('aria-label', names[button.dataset.tabId])
+  })
+  new MutationObserver(name).observe(document.querySelector('#steps'), {childList: true, subtree: true})
+  name()
+}"""
 SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
 
 
@@ -284,5 +293,6 @@ def build_page(model_id=POCKET, with_tour=False):
             }
 
         shown_again = [session, *erased[1:-1], compare.talk, attack.plot, attack.results, steps]
+        demo.load(None, js=NAME_STEPS)
         afterwards(demo.load(resume, None, shown_again, show_progress="hidden", api_visibility="private"))
     return demo
