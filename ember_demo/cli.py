@@ -16,7 +16,7 @@ def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command, which _parser() would not show
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command at hand
     _check(options.parser, options)
     try:
         options.run(options)
