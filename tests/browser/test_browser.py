@@ -27,6 +27,7 @@ def browser():
         pytest.skip(message)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        expect.set_options(timeout=30_000)  # a busy machine takes its time
         yield browser
         browser.close()
 
