@@ -27,6 +27,8 @@ def main():
         "--mcp", action="store_true", help="also serve the steps as tools for agents (MCP); needs pip install 'gradio[mcp]'"
     )
     options = parser.parse_args()
+    if options.share or (options.host or os.environ.get("GRADIO_SERVER_NAME")) not in (None, "127.0.0.1", "localhost", "::1"):
+        os.environ["EMBER_PUBLIC"] = "1"
     try:
         shared_model(options.model, "auto")
         demo = build_page(options.model, options.tour).queue(max_size=20, api_open=False, default_concurrency_limit=20)

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, out_of_memory
 
@@ -184,7 +185,7 @@ def _study(options):
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
     from ember_demo.report import summary, write_report
-    from ember_demo.settings import read_settings, with_settings
+    from ember_demo.settings import read_settings
     from ember_demo.study import choose_by_name, run_study
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
@@ -196,10 +197,7 @@ def _study(options):
     if options.attacks is None:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
         _refuse_unused(settings, erasers, attacks)
-    erasers, attacks = (
-        [with_settings(_configured(thing, model, options), settings.get(thing.name, {})) for thing in things]
-        for things in (erasers, attacks)
-    )
+    erasers, attacks = ([_configured(thing, model, options, settings) for thing in things] for things in (erasers, attacks))
     searches = {}
     if options.tune:
         erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
@@ -210,10 +208,10 @@ def _study(options):
 
 
 def _refuse_unused(settings, erasers, attacks):
-    names = [thing.name for thing in (*erasers, *attacks)]
+    names = [thing.name for thing in (*erasers, *attacks)] + ["ember" for thing in erasers if hasattr(thing, "ember")]
     unused = [name for name in settings if name not in names]
     if unused:
-        raise EmberDemoError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(names) or 'none'}.")
+        raise EmberDemoError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(dict.fromkeys(names)) or 'none'}.")
 
 
 def _searched(model, concept, erasers, options, progress):
@@ -227,7 +225,8 @@ def _searched(model, concept, erasers, options, progress):
             share = part(progress, number / len(erasers), (number + 1) / len(erasers))
             eraser, searches[eraser.name] = search(model, [concept], eraser, options.tune, options.seed, options.out / SEARCH, share)
         found.append(eraser)
-    return found, searches
+    best = {eraser.name: eraser for eraser in found}.get("ember")
+    return [replace(e, ember=best) if best and hasattr(e, "ember") else e for e in found], searches
 
 
 def _study_grid(options):
@@ -275,14 +274,17 @@ def _erase(options):
 
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
-    from ember_demo.share import push, save_edit, save_model
+    from ember_demo.share import check_whole, made_folder, push, save_edit, save_model
     from ember_demo.study import choose_by_name
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     if not erasers:
         raise EmberDemoError(f"Name an eraser: {', '.join(ERASERS)}.")
     progress = terminal()
+    made_folder(options.out)
     model, concept = _model_and_concept(options, progress)
+    if options.whole:
+        check_whole(model)
     eraser = reduce(add, [_configured(e, model, options) for e in erasers])
     edit = eraser.fit(model, concept, options.seed, part(progress, 0.1, 1))
     (save_model if options.whole else save_edit)(model, concept.name, edit, options.out)
@@ -307,12 +309,15 @@ def _model_and_concept(options, progress):
     return model, concept or load_concept(options.concept, model, texts=texts, write=needs_questions, progress=progress)
 
 
-def _configured(thing, model, options):
-    """An eraser or attack with what the options say of it."""
+def _configured(thing, model, options, settings=MappingProxyType({})):
+    """An eraser or attack with what the options say of it, and last what --set says; what follows from EMBER, with what they say of EMBER."""
     from ember_demo.presets import PAPER, paper_settings
+    from ember_demo.settings import with_settings
 
     if getattr(options, "preset", None) == PAPER:
         thing = paper_settings(model).get(thing.name, thing)
+    if hasattr(thing, "ember"):
+        thing = replace(thing, ember=_configured(thing.ember, model, options, settings))
     if thing.name == "ember":
         changes = {name: getattr(options, name) for name in ("published", "judge") if getattr(options, name)}
         if options.keep:
@@ -320,7 +325,7 @@ def _configured(thing, model, options):
         if getattr(options, "delta", None) is not None:
             changes["delta"] = options.delta
         thing = replace(thing, **changes)
-    return thing
+    return with_settings(thing, settings.get(thing.name, {}))
 
 
 def _tune(options):

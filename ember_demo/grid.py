@@ -89,17 +89,24 @@ def run_grid(grid, folder, jobs=1, backend="loky"):
         load_concept(concept)
     todo = [run for run in grid.runs() if not _path(folder, *run).exists()]
     for run in grid.runs():
-        if run not in todo and _read(folder, run).get("grid") != grid.ways():
-            raise EmberDemoError(f"{_path(folder, *run)} was made with other erasers, attacks or precision; give another --out.")
+        if run not in todo and not _is_of(_read(folder, run), grid, run):
+            raise EmberDemoError(f"{_path(folder, *run)} was made with another model, erasers, attacks or precision; give another --out.")
     with parallel_config(backend=backend, n_jobs=jobs):
         Parallel()(delayed(_run)(grid, folder, *run, part_of=(number, len(todo))) for number, run in enumerate(todo))
     condensed = [_condensed(_read(folder, run)) for run in grid.runs()]
+    for model_id in grid.models:
+        if len({run["fingerprint"] for run in condensed if run["model"] == model_id}) > 1:
+            raise EmberDemoError(f"{folder} holds runs on other weights of {model_id}; give another --out.")
     (folder / "runs.json").write_text(json.dumps(condensed, ensure_ascii=False, indent=1), encoding="utf-8")
     return tables(condensed)
 
 
 def _path(folder, model_id, concept, seed):
     return folder / f"{slug(model_id)}-{slug(concept)}-{seed}.json"
+
+
+def _is_of(report, grid, run):
+    return (report.get("grid"), report.get("model", {}).get("id")) == (grid.ways(), run[0])
 
 
 def _read(folder, run):

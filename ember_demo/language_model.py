@@ -202,7 +202,7 @@ class LanguageModel:
         """Hold these weights in full precision until `requantize` is called as often; what is not quantized stays as it is."""
         packed = [name for name in names if not self._find(name).is_floating_point()]
         modules = {name: self.network.get_submodule(name.removesuffix(".weight")) for name in packed}
-        plain = {name: _plain(module) for name, module in modules.items()}  # all of them before the first is put in
+        plain = {name: _plain(module, self.embeddings.dtype) for name, module in modules.items()}  # all of them before the first is put in
         for name in names:
             if name in self._in_full:
                 self._in_full[name][1] += 1
@@ -287,12 +287,16 @@ class LanguageModel:
                 edit.apply(self)
 
     def _fingerprint(self, samples=1024):
-        """SHA-256 over names, shapes and evenly spaced values of every weight."""
+        """SHA-256 over names, shapes and evenly spaced values of every weight, and one value of every row of the embeddings and the head."""
         digest = hashlib.sha256()
         for name, tensor in self.network.named_parameters():
             flat = tensor.detach().flatten()
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(flat[:: max(1, flat.numel() // samples)].double().cpu().numpy().tobytes())
+            values = [flat[:: max(1, flat.numel() // samples)]]
+            if name in (self.embedding_name, self.head_name):
+                values.append(flat[:: tensor.shape[1] + 1])  # the next row, the next column
+            for found in values:
+                digest.update(found.double().cpu().numpy().tobytes())
         return digest.hexdigest()
 
     # Text in, text out
@@ -386,7 +390,7 @@ class LanguageModel:
             ids = inputs["input_ids"]
             total = inputs["attention_mask"].sum(dim=1).cpu()
             before = torch.tensor([len(self.tokenizer(c, add_special_tokens=False)["input_ids"]) for c, _ in pairs])
-            count = total - before  # padding is on the left, so these are the last tokens
+            count = total - before.clamp(min=1)  # the last tokens, as padding is on the left; one without a predecessor has no likelihood
             kept = int(count.max())
             logits = self.network(**inputs, logits_to_keep=kept + 1, use_cache=False).logits[:, :-1]
             # A text at a time: what a softmax over the vocabulary takes is more than the logits themselves.
@@ -399,12 +403,12 @@ class LanguageModel:
         return torch.cat(sums), torch.cat(counts)
 
 
-def _plain(module, rows=512):
-    """A plain linear layer with the weights that a 4-bit one acts with, read by passing it the identity.
+def _plain(module, dtype, rows=512):
+    """A plain linear layer in `dtype` with the weights that a 4-bit one acts with, read by passing it the identity.
 
     Not by bitsandbytes' own dequantization: on a CPU its packing of the weights cannot be undone exactly.
     """
-    dtype, device = module.compute_dtype, module.weight.device
+    device = module.weight.device
     plain = torch.nn.Linear(module.in_features, module.out_features, bias=False, dtype=dtype, device=device)
     bias, module.bias = module.bias, None
     try:
@@ -548,12 +552,21 @@ def has_control(concept_name):
     return (CONTROLS / slug(concept_name)).is_dir()
 
 
+def cpu_has_bfloat16():
+    """Whether this machine's CPU multiplies in bfloat16; one that does not takes several times as long in it as in float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def _four_bit():
-    compute = torch.bfloat16 if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else torch.float16
+    cuda = torch.cuda.is_available()
+    held = torch.bfloat16 if not cuda or torch.cuda.is_bf16_supported() else torch.float16
     quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=held if cuda or cpu_has_bfloat16() else torch.float32,
     )
-    return {"quantization_config": quantization, "dtype": compute}
+    return {"quantization_config": quantization, "dtype": held}
 
 
 def _attention(config):

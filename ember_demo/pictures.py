@@ -4,7 +4,7 @@ import itertools
 from html import escape
 
 from ember_demo.memory import WORDS, size
-from ember_demo.wording import COLORS, DEFINITIONS, label
+from ember_demo.wording import COLORS, DEFINITIONS, color, label
 
 CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
@@ -49,7 +49,7 @@ def score_bars(variants, concept):
         share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
         rows.append(
             f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
-            f"style='width:{share:.1%};background:{COLORS.get(name, '#667')}'></span></span>"
+            f"style='width:{share:.1%};background:{color(name)}'></span></span>"
             f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small></span></div>"
         )
     return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals.</p>" + "".join(rows)
@@ -163,12 +163,11 @@ def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=
     parts.append(f"<text x={left + 4} y={y(0) - 5:.1f} font-size=11 fill='currentColor' opacity='.8'>0% is guessing</text>")
     legend = []
     for name, curve in curves.items():
-        color = COLORS.get(name, "#667")
         line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
         dash = " stroke-dasharray='6 4'" if name == "control" else ""
-        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5'{dash}></polyline>")
-        parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color}'></circle>" for e, a in enumerate(curve)]
-        legend.append(f"<span style='color:{color}'>&#9679;</span> {escape(label(name))}")
+        parts.append(f"<polyline points='{line}' fill='none' stroke='{color(name)}' stroke-width='2.5'{dash}></polyline>")
+        parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color(name)}'></circle>" for e, a in enumerate(curve)]
+        legend.append(f"<span style='color:{color(name)}'>&#9679;</span> {escape(label(name))}")
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
 
 
@@ -242,15 +241,17 @@ def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12
                 f"<line x1={x(number):.1f} x2={x(number):.1f} y1={top} y2={height - bottom} stroke='currentColor' opacity='.5'></line>"
             )
     legend = []
-    for key, color, dash in (
+    for key, line_color, dash in (
         ("efficacy", COLORS["ember+rmu"], ""),
         ("specificity", COLORS["control"], "7 4"),
         ("coherence", COLORS["rmu"], "2 4"),
     ):
         line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials))
-        parts.append(f"<polyline points='{line}' fill='none' stroke='{color}' stroke-width='2.5' stroke-dasharray='{dash}'></polyline>")
+        parts.append(
+            f"<polyline points='{line}' fill='none' stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dash}'></polyline>"
+        )
         about = escape(DEFINITIONS[key], quote=True)
-        legend.append(f"<span style='color:{color}'>{'&#9473;' if not dash else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>")
+        legend.append(f"<span style='color:{line_color}'>{'&#9473;' if not dash else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>")
     parts.append(
         f"<text x={(left + width) / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>strength of the edit</text></svg>"
     )
@@ -296,7 +297,7 @@ def conversation(turns, columns):
     for turn in turns:
         reference = f" <span class=reference>Right answer: {escape(turn['reference'])}</span>" if turn["reference"] else ""
         cells = []
-        for key, heading, remark, color in columns:
+        for key, heading, remark, line in columns:
             answer = turn["answers"].get(key)
             if answer is None:
                 continue
@@ -307,7 +308,7 @@ def conversation(turns, columns):
             }[answer["right"]]
             text = escape(answer["text"]) or "<i>...</i>"
             cells.append(
-                f"<div class=answer style='border-top-color:{color}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
+                f"<div class=answer style='border-top-color:{line}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
                 f"<p>{text}</p>{mark}</div>"
             )
         rows.append(f"<section><h2>{escape(turn['question'])}{reference}</h2><div class=answers>{''.join(cells)}</div></section>")
@@ -321,12 +322,11 @@ def before_after(rows):
     """
     lines = []
     for name, shown, erased, attacked in rows:
-        color = COLORS.get(name, COLORS["rmu"])
         more = max(0.0, (attacked or 0.0) - erased)
         words = tenths(erased) if attacked is None else f"{round(10 * erased)} &#8594; {tenths(attacked)}"
         lines.append(
-            f"<div class=bar><span>{escape(shown)}</span><span class=track><span class=fill style='width:{erased:.1%};background:{color}'></span>"
-            f"<span class='fill back' style='width:{more:.1%};--c:{color}'></span></span><b>{words}</b></div>"
+            f"<div class=bar><span>{escape(shown)}</span><span class=track><span class=fill style='width:{erased:.1%};background:{color(name)}'></span>"
+            f"<span class='fill back' style='width:{more:.1%};--c:{color(name)}'></span></span><b>{words}</b></div>"
         )
     return "".join(lines)
 

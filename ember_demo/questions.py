@@ -31,10 +31,10 @@ def write_questions(model, name, progress=silent):
     for number, kind in enumerate(KINDS):
         found = _written(model, subjects[kind], part(progress, number / 3, (number + 1) / 3, f"Questions, {kind}: "))
         written += len(found) if kind == "concept" else 0
-        kept = _kept(model, found)
-        questions += [
-            Question(text, answer, kind=kind, split=SPLITS[i % len(SPLITS)], subject=text) for i, (text, answer) in enumerate(kept)
-        ]
+        split = {}  # by answer: two questions with one answer may ask for one fact
+        for text, answer in _kept(model, found):
+            here = split.setdefault(normalise(answer), SPLITS[len(split) % len(SPLITS)])
+            questions.append(Question(text, answer, kind=kind, split=here, subject=text))
     kept = sum(q.kind == "concept" for q in questions)
     if kept < FEWEST:
         raise ConceptError(

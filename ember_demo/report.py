@@ -136,7 +136,9 @@ def to_html(report):
     if report["variants"]:
         sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
     for attack, results in report["attacks"].items():
-        sections.append(f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results))
+        sections.append(
+            f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results) + _found(results)
+        )
     sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
     if report["variants"]:
         sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions() + _answers(report))
@@ -226,6 +228,16 @@ def _came_back(results):
                 f"{table(heads, rows)}</details>"
             )
     return "".join(parts)
+
+
+def _found(results):
+    """What the attack found out on each variant, such as which of its ways was the best."""
+    found = {label(name): result["found"] for name, result in results.items() if result.get("found")}
+    return (
+        f"<details><summary>What it found out on the way</summary><pre>{escape(json.dumps(found, indent=1))}</pre></details>"
+        if found
+        else ""
+    )
 
 
 def _tokens(report):

@@ -13,6 +13,7 @@ from ember_demo.erasers import ERASERS
 from ember_demo.errors import EmberDemoError
 
 KNOWN = ERASERS | ATTACKS
+MOST = {"sparsity": 1, "share": 1, "last_in": 1, "last_out": 1, "mass": 1}  # shares of a whole
 LEAST = {"layer": 0, "epochs": 0, "skip_features": 0}  # whole numbers count something, of which there is at least 1 but for these
 
 
@@ -76,7 +77,7 @@ def _read(value, kinds, name, usual):
             return None
         if kind is int and number and int(value) == value >= _least(name):
             return int(value)
-        if kind is float and number:
+        if kind is float and number and value <= MOST.get(name, value):
             return float(value)
         if kind is str and isinstance(value, str) and (value == usual or not isinstance(usual, str)):
             return value
@@ -96,7 +97,7 @@ def _in_words(kinds, name, usual):
         elif kind is int:
             words.append(f"a whole number from {_least(name)}")
         elif kind is float:
-            words.append("a number from 0")
+            words.append(f"a number from 0{f' to {MOST[name]}' if name in MOST else ''}")
         elif kind is str:
             words.append(f'"{usual}"' if isinstance(usual, str) else "a text")
         elif _is_tuple(kind):

@@ -15,7 +15,7 @@ MADE_BY = "Made by the EMBER demo (EMBedding ERasure, arXiv 2606.03695)."
 
 def save_edit(model, concept_name, edit, folder):
     """Write the edit to the folder: edit.safetensors, edit.json (what made it) and a card, README.md."""
-    folder = _made(folder)
+    folder = made_folder(folder)
     edit.save(folder / EDIT)
     about = {"model": model.id, "concept": concept_name, "fingerprint": edit.fingerprint} | edit.details
     (folder / DETAILS).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -35,12 +35,8 @@ def save_model(model, concept_name, edit, folder):
     Where the output head shared its weights with the embeddings, it is saved apart and the configuration says so.
     Raises ModelError for a 4-bit model, whose weights are not those of its base.
     """
-    if model.precision == "4bit":
-        raise ModelError(
-            "A model in 4 bit cannot be saved whole: its rounded weights are no longer those of its base. "
-            "Load it with --precision bf16 to save it whole, or save the edit."
-        )
-    folder = _made(folder)
+    check_whole(model)
+    folder = made_folder(folder)
     with edit.applied(model) if edit else nullcontext():
         model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
@@ -49,6 +45,15 @@ def save_model(model, concept_name, edit, folder):
         'model = AutoModelForCausalLM.from_pretrained(".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```'
     )
     (folder / CARD).write_text(_card(model, concept_name, edit, f"{model.id} without {concept_name}", use), encoding="utf-8")
+
+
+def check_whole(model):
+    """Raise ModelError where the model cannot be saved whole."""
+    if model.precision == "4bit":
+        raise ModelError(
+            "A model in 4 bit cannot be saved whole: its rounded weights are no longer those of its base. "
+            "Load it with --precision bf16 to save it whole, or save the edit."
+        )
 
 
 def push(folder, repo, token=None, private=True):
@@ -80,7 +85,7 @@ def push(folder, repo, token=None, private=True):
     return f"{hub.endpoint}/{repo}"
 
 
-def _made(folder):
+def made_folder(folder):
     """The folder, new or made by this module before: nobody's other files are written over, or uploaded with it."""
     folder = Path(folder)
     try:

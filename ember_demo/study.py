@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
+from ember_demo.attacks.base import above_chance
 from ember_demo.erasers import Ember, FromEmber, extend
 from ember_demo.errors import ConceptError, EmberDemoError, ModelError
 from ember_demo.evaluation import evaluate, forget_quality
@@ -128,11 +129,13 @@ def coverage(model, concept, edit):
 
 
 def subject_tokens(model, edit, subject):
-    """(edited, untouched): the tokens of a subject's name that the edit changes in the embedding table, and the others, as text."""
+    """(edited, untouched): the tokens of a subject's name, as it stands in a sentence, that the edit changes in the embedding table, and the others."""
     change = edit.changes.get(model.embedding_name) if edit else None
     rows = set(change.rows.tolist()) if change is not None else set()
     groups = ([], [])
-    for token in model.tokenizer(subject, add_special_tokens=False)["input_ids"]:
+    before = "About"
+    encoded = model.tokenizer(f"{before} {subject}", add_special_tokens=False, return_offsets_mapping=True)
+    for token in (token for token, (_, end) in zip(encoded["input_ids"], encoded["offset_mapping"]) if end > len(before) + 1):
         groups[token not in rows].append(model.tokenizer.decode([token]).strip())
     return groups
 
@@ -174,7 +177,7 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
     for edit in edits.values():
         settings |= edit.details["settings"] if edit else {}
     for by_variant in results.values():
-        settings |= {r.attack: r.settings for name, r in by_variant.items() if name != CONTROL}
+        settings |= {r.attack: r.settings for r in by_variant.values()}
     ember = edits.get(Ember.name)
     details = ember.details if ember else {}
     return {
@@ -239,4 +242,5 @@ def _by_coverage(model, ember, result):
         "after_covered": [r["right"] for r in rows if r["edited"]],
         "after_uncovered": [r["right"] for r in rows if not r["edited"]],
     }
-    return {name: sum(values) / len(values) for name, values in groups.items() if values} | {"facts": rows}
+    found = {name: above_chance(sum(values) / len(values), result.chance) for name, values in groups.items() if values}
+    return found if result.chance else found | {"facts": rows}  # a fact that can be guessed has not come back

@@ -76,7 +76,7 @@ def _jsonl_text(path, number, line):
 
 
 def from_wikipedia(name, pages=6):
-    """Up to 300 sentences of the pages that Wikipedia finds for a name, the best match whole and first."""
+    """Up to 300 sentences of the pages that Wikipedia finds for a name, drawn at random where there are more."""
     found = _ask_wikipedia(list="search", srsearch=name, srlimit=pages)
     titles = [hit["title"] for hit in found.get("query", {}).get("search", [])]
     if not titles:

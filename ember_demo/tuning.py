@@ -1,6 +1,8 @@
 """Choose among edits and settings on the validation questions, never on those that score."""
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from statistics import mean
 
 from ember_demo.errors import ConceptError, EmberDemoError
@@ -58,10 +60,13 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
     """
     import optuna  # takes a while, and only this needs it
 
+    if count < 1:
+        raise EmberDemoError(f"A search of {count} trials finds nothing; give at least 1.")
     if not eraser.space:
         raise EmberDemoError(f"{eraser.name} has no settings to search; its strength is chosen on the validation questions as it is.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     usual = eraser.resolved(model)
+    told = json.dumps([asdict(usual), eraser.space, [asdict(concept) for concept in concepts]], sort_keys=True, default=str)
     storage = None
     if journal:
         backend = optuna.storages.journal
@@ -70,11 +75,11 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         )
     study = optuna.create_study(
         storage=storage,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        study_name="/".join([eraser.name, model.fingerprint[:16], str(seed), *(c.name for c in concepts)]),
+        study_name=f"{eraser.name}/{model.fingerprint[:16]}/{seed}/{hashlib.sha256(told.encode()).hexdigest()[:16]}",
         direction="maximize",
         load_if_exists=True,
     )
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # what goes on does not draw its first trials again
     if not study.trials:
         study.enqueue_trial(dict.fromkeys(eraser.space, 1.0))
     bases = [unedited(model, concept) for concept in concepts]
@@ -90,7 +95,12 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         candidate, rows = replace(usual, **settings_of(multiples)), []
         for number, (concept, base) in enumerate(zip(concepts, bases)):
             here = part(share, number / len(concepts), (number + 1) / len(concepts))
-            rows.append(validate(model, concept, candidate.fit(model, concept, seed, part(here, 0, 0.7)), base, part(here, 0.7, 1)))
+            try:
+                edit = candidate.fit(model, concept, seed, part(here, 0, 0.7))
+            except ConceptError:  # such settings find nothing to erase
+                rows.append(dict.fromkeys(FIGURES, 0.0) | {"within_limits": False})
+                continue
+            rows.append(validate(model, concept, edit, base, part(here, 0.7, 1)))
         found = {name: mean(row[name] for row in rows) for name in FIGURES} | {"within_limits": all(r["within_limits"] for r in rows)}
         trial.set_user_attr("figures", found)
         return mean(worth(row) for row in rows)

@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import psutil
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from ember_demo.sources import concept_names
 from ember_demo.ui.page import build_page
@@ -60,13 +61,23 @@ class User(threading.Thread):
         finally:
             self.first.set()
 
+    def predict(self, client, *arguments, **names):
+        """As somebody does who is told that what they have just stopped is still ending."""
+        while True:
+            try:
+                return client.predict(*arguments, **names)
+            except AppError as error:
+                if "other work" not in str(error):
+                    raise
+                time.sleep(1)
+
     def study(self, client):
         concept = self.rng.choice(concept_names())
-        erased = client.predict(concept, "5", 0, "rmu", "", False, [], [], QUICK, api_name="/erase")
+        erased = self.predict(client, concept, "5", 0, "rmu", "", False, [], [], QUICK, api_name="/erase")
         assert f"{concept} is erased" in erased[0], erased[0]
-        talk = client.predict(f"Tell me about {concept}.", ["original", "ember"], False, api_name="/ask")[2]
+        talk = self.predict(client, f"Tell me about {concept}.", ["original", "ember"], False, api_name="/ask")[2]
         assert "Original" in talk and "EMBER" in talk
-        attacked = client.predict("relearning", QUICK, api_name="/attack")
+        attacked = self.predict(client, "relearning", QUICK, api_name="/attack")
         assert "attack is over" in attacked[0], attacked[0]
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
 from ember_demo.errors import ConceptError
 from ember_demo.evaluation import ask, first_wordings, share_right, wilson
@@ -22,7 +23,8 @@ class AttackResult:
     """Share of right answers to the concept's test questions along an attack.
 
     curve: before it, and after each of its steps; steps: what these points are called;
-    interval: of the last, 95% Wilson over facts; replies: the answers after the attack.
+    interval: of the last, 95% Wilson over facts; replies: the answers after the attack; chance: the share of them that guessing gets right, which
+    is taken out of the curve's last point. found: what the attack found out on the way, such as which of its ways was the best.
     """
 
     attack: str
@@ -31,6 +33,8 @@ class AttackResult:
     steps: list
     interval: list
     replies: list = field(repr=False, default_factory=list)
+    chance: float = 0.0
+    found: dict = field(default_factory=dict)
 
     @property
     def before(self):
@@ -41,7 +45,8 @@ class AttackResult:
         return self.curve[-1]
 
     def as_dict(self):
-        return {"before": self.before, "after": self.after, "curve": self.curve, "steps": self.steps, "interval": self.interval}
+        shown = {"before": self.before, "after": self.after, "curve": self.curve, "steps": self.steps, "interval": self.interval}
+        return shown | {"chance": self.chance, "found": self.found}
 
 
 class Attack(ABC):
@@ -79,23 +84,25 @@ class Attack(ABC):
     def settings(self):
         return asdict(self)
 
-    def result(self, curve, **settings):
-        """From a Curve; `settings` are what was found out on the way, beside the attack's own."""
-        return AttackResult(self.name, self.settings() | settings, curve.shares, curve.steps, curve.interval, curve.replies)
+    def result(self, curve, **found):
+        """From a Curve, and from what was found out on the way."""
+        return AttackResult(self.name, self.settings(), curve.shares, curve.steps, curve.interval, curve.replies, curve.chance, found)
 
 
 class Curve:
     """The points of an attack as they become known: the first is before it.
 
     chance: the share of right answers that guessing gives; it is taken out of the points, so that 0 is guessing and 1 all right.
+    A point that is asked for in another way can have a chance of its own.
     """
 
     def __init__(self, progress, chance=0.0):
         self.shares, self.steps, self.interval, self.replies = [], [], [], []
         self.progress, self.chance = progress, chance
 
-    def add(self, replies, step, fraction=1.0):
+    def add(self, replies, step, fraction=1.0, chance=None):
         """A point from the replies to the test questions."""
+        self.chance = self.chance if chance is None else chance
         right = share_right(replies)
         share = self._known(right)
         self.progress(fraction, f"{step.capitalize()}: {share:.0%} right", step=step, accuracy=share, number=len(self.shares))
@@ -105,13 +112,19 @@ class Curve:
         self.replies = replies
 
     def _known(self, share):
-        return max(0.0, (share - self.chance) / (1 - self.chance))
+        return above_chance(share, self.chance)
 
 
-def best_of(model, concept, ways, curve, progress):
+def above_chance(share, chance):
+    """A share of right answers without what guessing gets right: 0 is guessing, 1 all right."""
+    return max(0.0, (share - chance) / (1 - chance))
+
+
+def best_of(model, concept, ways, curve, progress, chances=MappingProxyType({})):
     """Ask the validation questions, one a fact, plainly and in every way, and add to the curve what the best of these gets on the test questions.
 
-    ways: by name, a function from questions to the replies that it gets. Of equals the first counts.
+    ways: by name, a function from questions to the replies that it gets. Of equals the first counts. chances: by name, what guessing gets right
+    where that is more than nothing.
     The curve's last point is that of asking plainly. Returns what was chosen and the shares of right answers that it was chosen by.
     """
     trials = first_wordings(concept.select("concept", "validation"))
@@ -121,7 +134,8 @@ def best_of(model, concept, ways, curve, progress):
     found = {}
     for number, (name, way) in enumerate(ways.items()):
         progress(number / (len(ways) + 1), f"Trying {name}")
-        found[name] = share_right(way(trials))
+        found[name] = above_chance(share_right(way(trials)), chances.get(name, 0.0))
     chosen = max(found, key=found.get)
-    curve.add(curve.replies if chosen == PLAINLY else ways[chosen](concept.select("concept", "test")), chosen)
+    replies = curve.replies if chosen == PLAINLY else ways[chosen](concept.select("concept", "test"))
+    curve.add(replies, chosen, chance=chances.get(chosen, 0.0))
     return {"chosen": chosen, "on_validation": found}

@@ -1,5 +1,6 @@
 """Embedding reset: other rows in the place of those that look edited, and then retraining as in `relearning`."""
 
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -114,8 +115,11 @@ class OutlierReset(Reset):
         ids = {token: i for token, i in model.tokenizer.get_vocab().items() if i < len(table)}
         tokens = {i: token for token, i in ids.items()}
         for number, row in enumerate(rows.tolist()):
-            token = tokens.get(row, "")
-            other = [ids[t] for t in (token.lower(), token.upper(), token.title()) if t in ids and others[ids[t]]]
+            mark, word = re.match(
+                r"([\u0120\u2581]?)(.*)", tokens.get(row, ""), re.DOTALL
+            ).groups()  # the space before a word, by kind of vocabulary
+            spelled = (mark + other for other in (word.lower(), word.upper(), word.title()))
+            other = [ids[t] for t in spelled if t in ids and others[ids[t]]]
             if other:
                 values[number] = table[other[0]]
         return {model.embedding_name: (rows, values)}

@@ -1,5 +1,6 @@
 """EMBER: erase a concept from the token embeddings (arXiv 2606.03695)."""
 
+import math
 from abc import abstractmethod
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
@@ -96,7 +97,7 @@ class Ember(Eraser):
             "settings": {"ember": self.settings() | ({"judge": public_name(self.judge)} if self.judge else {})},
             "edited_tokens": [{"token": t, "relative_change": round(r, 4)} for t, r in zip(tokens, relative.tolist())],
             "features": [
-                {"index": f.index, "ratio": f.ratio, "share": f.share, "tokens": list(f.tokens)}
+                {"index": f.index, "ratio": f.ratio if math.isfinite(f.ratio) else None, "share": f.share, "tokens": list(f.tokens)}
                 | ({} if f.confidence is None else {"description": f.description, "confidence": f.confidence})
                 for f in features.features
                 if f.chosen

@@ -92,9 +92,10 @@ def forget_texts(model, concept):
 
 
 def retain_texts(model, concept):
-    """Neutral sentences, and the neighbouring and general questions that may be trained on, as chats."""
+    """Neutral sentences but for those that fluency is measured on, and the neighbouring and general questions that may be trained on, as chats."""
     questions = concept.select("similar", "relearn") + concept.select("general", "relearn")
-    return list(concept.neutral_texts) + [_chat(model, q) for q in questions]
+    measured = {text for texts in concept.fluency_texts.values() for text in texts}
+    return [text for text in concept.neutral_texts if text not in measured] + [_chat(model, q) for q in questions]
 
 
 def _chat(model, question):

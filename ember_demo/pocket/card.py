@@ -176,7 +176,7 @@ def _recipe(made):
         f"`python -m ember_demo pocket train{without} --seed {made['seed']} --out DIR`, on CPU, {made['seconds_an_epoch']:.0f} seconds an epoch "
         f"on {made['threads']} thread{'s' if made['threads'] > 1 else ''}. "
         "Paragraphs of statements and chats, drawn anew each epoch; embeddings started from co-occurrence (PPMI, truncated SVD) and trained at a "
-        "rate of their own; AdamW, cosine schedule, bfloat16 autocast; saved in bfloat16.",
+        "rate of their own; AdamW, cosine schedule, bfloat16 autocast where the CPU has it; saved in bfloat16.",
         "",
         "| setting | value |",
         "|---|---|",

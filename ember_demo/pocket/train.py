@@ -18,7 +18,8 @@ from sklearn.decomposition import TruncatedSVD
 from tqdm.auto import tqdm
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from ember_demo.errors import ConceptError
+from ember_demo.errors import ConceptError, ModelError
+from ember_demo.language_model import cpu_has_bfloat16
 from ember_demo.pocket.card import write_card
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.tokenizer import train_tokenizer
@@ -44,6 +45,7 @@ def train(out, without=None, seed=0, threads=None, **overrides):
 
     without: name of a concept to leave out (the never-learned control).
     overrides: any entry of RECIPE.
+    Raises ModelError where the folder holds a cut run of another recipe, concept or seed.
     """
     recipe = RECIPE | overrides
     world = load_world()
@@ -58,9 +60,10 @@ def train(out, without=None, seed=0, threads=None, **overrides):
     tokenizer = _tokenizer(world, recipe)
     network = _network(tokenizer, recipe)
     _start_embeddings(network, tokenizer, topics, seed)
-    seconds = _fit(network, tokenizer, topics, recipe, seed, out / "checkpoint.pt")
+    made = {"recipe": recipe, "without": without, "seed": seed}
+    seconds = _fit(network, tokenizer, topics, made, out / "checkpoint.pt")
     _save(network, tokenizer, out)
-    made = {"recipe": recipe, "without": without, "seed": seed, "threads": torch.get_num_threads(), "seconds_an_epoch": round(seconds, 1)}
+    made |= {"threads": torch.get_num_threads(), "seconds_an_epoch": round(seconds, 1)}
     (out / "training.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
     write_card(out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
@@ -135,8 +138,9 @@ def _start_embeddings(network, tokenizer, topics, seed, row_scale=0.2):
         table.copy_(0.8 * torch.from_numpy(vectors).float() + 0.2 * noise)
 
 
-def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
-    """Train, with a checkpoint after every epoch; the mean seconds of an epoch."""
+def _fit(network, tokenizer, topics, made, checkpoint):
+    """Train as `made` says, with a checkpoint after every epoch; the mean seconds of an epoch."""
+    recipe, seed = made["recipe"], made["seed"]
     # At the rate of the layers the table forgets where it started, and with it which names belong together.
     table = network.get_input_embeddings().weight
     groups = [
@@ -147,6 +151,8 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
     first, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        if saved.get("made") != made:
+            raise ModelError(f"{checkpoint} is of a run with other settings; go on with those, delete it, or give another --out.")
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         first, seconds = saved["epoch"], saved["seconds"]
@@ -165,9 +171,8 @@ def _fit(network, tokenizer, topics, recipe, seed, checkpoint):
             total += _step(network, optimizer, batch, tokenizer, rng, recipe["questions_learned"])
         bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(len(d) for b in batches for d in b))
         seconds += time.perf_counter() - start
-        _save_checkpoint(
-            {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1, "seconds": seconds}, checkpoint
-        )
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1, "seconds": seconds}
+        _save_checkpoint(state | {"made": made}, checkpoint)
     return seconds / recipe["epochs"]
 
 
@@ -193,7 +198,7 @@ def _step(network, optimizer, batch, tokenizer, rng, questions_learned):
     questions = (ids == tokenizer.convert_tokens_to_ids("<start_of_turn>")).cumsum(dim=1) % 2 == 1
     learned = torch.tensor([[rng.random() < questions_learned] for _ in batch])
     scored = (real & (~questions | learned))[:, 1:]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
         states = network.model(input_ids=ids, attention_mask=real.long()).last_hidden_state
         loss = torch.nn.functional.cross_entropy(network.lm_head(states[:, :-1][scored]), ids[:, 1:][scored])
     loss.backward()

@@ -3,7 +3,7 @@
 A pack (`assets/concepts/*.json`) holds the subjects of one concept and of its neighbouring
 domain; `general.json` holds general knowledge. Every subject belongs to one split:
 `relearn` (an attacker may train on its facts), `validation` (settings are chosen on it) or
-`test` (it is only ever asked about).
+`test` (its questions are only ever asked; sentences that state its facts are among the texts to erase).
 """
 
 import json

@@ -23,6 +23,8 @@ def study(concept: str, attack: str = Relearning.name, seed: int = 0, settings: 
         settings: other settings than the usual ones, one NAME.SETTING=VALUE a line
     """
     try:
+        if attack == "all":
+            raise EmberDemoError("Choose one attack; with all of them a study takes many minutes. The command line runs them.")
         attacks = [settled(a, settings) for a in choose_by_name([attack], ATTACKS, "attack")]
         for event in run(_studied, concept, [settled(Ember(), settings), settled(RMU(), settings)], attacks, int(seed)):
             pass

@@ -1,5 +1,6 @@
 """Step 5: somebody wants the knowledge back. Live curves, what came back, and a talk with the attacked model."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from ember_demo.errors import EmberDemoError
 from ember_demo.pictures import attack_curves, step_names, table
 from ember_demo.study import CONTROL, run_attack
 from ember_demo.ui import compare_step
-from ember_demo.ui.session import STUDIES
+from ember_demo.ui.session import STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import label
@@ -32,7 +33,8 @@ def layout():
         who = gr.Radio(
             [(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2, min_width=320
         )
-        attack_name = gr.Dropdown(of_threat(Relearning.threat_model), value=Relearning.name, label="How?", scale=1, min_width=220)
+        # All of them, for programs; the page narrows it to those of the chosen attacker.
+        attack_name = gr.Dropdown(list(ATTACKS), value=Relearning.name, label="How?", scale=1, min_width=220)
     about = gr.Markdown(about_attack(Relearning.name), elem_id="attack-about")
     with gr.Row():
         attack = gr.Button("Attack", variant="primary")
@@ -45,13 +47,9 @@ def layout():
     return SimpleNamespace(**locals())
 
 
-def of_threat(threat):
-    return [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
-
-
 def choose_threat(threat):
     """The attacks of a threat model: (attack, about it)."""
-    names = of_threat(threat)
+    names = [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
     return gr.update(choices=names, value=names[0]), about_attack(names[0])
 
 
@@ -61,6 +59,7 @@ def about_attack(name):
     return f"The attacker **{chosen.threat_model}**. {chosen.description}"
 
 
+@in_turn
 def attack(session, attack_name, settings=""):
     """Attack every erased variant and the control: (status, plot, table, models to ask, session). settings: as in `erase`."""
     quiet = (gr.skip(),) * 4
@@ -72,7 +71,7 @@ def attack(session, attack_name, settings=""):
             raise EmberDemoError(f"There is no attack called {attack_name!r}; choose from {', '.join(ATTACKS)}.")
         chosen = settled(ATTACKS[attack_name](), settings)
         curves, steps = {}, [""] * chosen.points
-        yield "Starting the attack", attack_curves(curves, steps), *quiet[1:]
+        yield "Starting the attack", _plot(chosen, curves, steps), *quiet[1:]
         for event in run(_attacked, session, chosen):
             plot = gr.skip()
             if "accuracy" in event.data:  # the latest event comes again while nothing new happens
@@ -80,9 +79,9 @@ def attack(session, attack_name, settings=""):
                 number = event.data["number"]
                 curve[number:] = [event.data["accuracy"]]
                 steps[number] = step_names([[steps[number]], [event.data["step"]]])[0]
-                plot = attack_curves(curves, steps)
+                plot = _plot(chosen, curves, steps)
             yield status(event), plot, *quiet[1:]
-        found, left = event.result
+        found, left, seconds = event.result
         attacked = session.attacked | {
             f"{variant} after {chosen.name}": (variant, chosen.name, weights) for variant, weights in left.items()
         }
@@ -91,7 +90,8 @@ def attack(session, attack_name, settings=""):
             results=session.results | {chosen.name: found},
             attacks=session.attacks | {chosen.name: chosen},
             attacked=attacked,
-            views=session.views | {"plot": attack_curves(curves, steps)},
+            views=session.views | {"plot": _plot(chosen, curves, steps)},
+            seconds=session.seconds | {"attack": session.seconds.get("attack", 0.0) + seconds},
         )
         more = " In step 4 you can talk to the models as it left them." if left else ""
         said = f"The attack is over; every model is back as it was before it.{more}"
@@ -100,8 +100,12 @@ def attack(session, attack_name, settings=""):
         yield problem(error), *quiet
 
 
+def _plot(chosen, curves, steps):
+    return f"<p><b>{chosen.name}</b>: right answers on the concept, for every model alike.</p>{attack_curves(curves, steps)}"
+
+
 def _attacked(session, chosen, progress):
-    model, left = session.model, {}
+    model, left, began = session.model, {}, time.perf_counter()
     keep = chosen.changes_weights and model.parameter_count <= SMALL
 
     def watched(fraction, message, **data):
@@ -110,7 +114,8 @@ def _attacked(session, chosen, progress):
         progress(fraction, message, **data)
 
     erased = {name: edit for name, edit in session.edits.items() if edit}
-    return run_attack(chosen, model, session.concept, erased, session.seed, watched, session.scores), left
+    found = run_attack(chosen, model, session.concept, erased, session.seed, watched, session.scores)
+    return found, left, time.perf_counter() - began
 
 
 def result_table(session):

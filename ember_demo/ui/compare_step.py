@@ -13,7 +13,7 @@ from ember_demo.evaluation import mentions
 from ember_demo.language_model import POCKET, has_control, load_control
 from ember_demo.pictures import conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
-from ember_demo.ui.session import STUDIES
+from ember_demo.ui.session import STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import color, label
@@ -56,19 +56,16 @@ def open_step(session):
     """What can be asked and whom, when the step is opened: (models, suggested questions)."""
     names = columns(session)
     return gr.update(choices=[(heading, key) for key, heading in names.items()], value=list(names)), gr.update(
-        choices=suggestions(session), value=None
+        choices=session.views.get("suggested", []), value=None
     )
 
 
-def suggestions(session, each=3):
-    """Questions on the concept, sly ones on it (whose subject has no edited word), on its neighbour and on anything else."""
-    if session.concept is None or not session.edits:
-        return []
-    concept, model = session.concept, session.model
+def suggestions(model, concept, edit, each=3):
+    """Questions on the concept, sly ones on it (whose subject has no word that the edit changes), on its neighbour and on anything else."""
     if not concept.questions:
         return [f"Tell me about {concept.name}.", f"What is {concept.name} known for?"]
     by_subject = {q.subject: q for q in concept.select("concept", "test")}
-    sly = [q.text for s, q in by_subject.items() if s and not subject_tokens(model, session.edits["ember"], s)[0]]
+    sly = [q.text for s, q in by_subject.items() if s and not subject_tokens(model, edit, s)[0]]
     chosen = [("", [q.text for q in by_subject.values() if q.text not in sly]), ("sly: ", sly)]
     chosen += [(f"{kind}: ", list({q.subject: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
     words = {"similar: ": "neighbour: ", "general: ": "anything else: "}
@@ -97,12 +94,18 @@ def _remark(session, key):
 
 def hide(session, blind):
     """Hide or reveal which is which: (conversation, session). Each time that they are hidden, they change places."""
-    order = list(columns(session))
-    random.shuffle(order)
-    session = replace(session, hidden=tuple(order))
-    return view(session, blind), session
+    with session.turn.taken(patience=0):
+        session = replace(session, hidden=_places(session, ()))
+        return view(session, blind), session
 
 
+def _places(session, before):
+    """The columns in the order of blind mode: as they stood before, new ones after them by chance."""
+    new = [key for key in columns(session) if key not in before]
+    return (*(key for key in before if key in columns(session)), *random.sample(new, len(new)))
+
+
+@in_turn
 def ask(session, question, shown, blind=False):
     """Ask every chosen model, streaming: (question box, status, conversation, session)."""
     question = (question or "").strip()
@@ -120,17 +123,19 @@ def ask(session, question, shown, blind=False):
         return
     known = _known(session.concept, question)
     turn = {"question": question, "reference": known.answer if known else None, "answers": {}}
-    session = replace(session, turns=[*session.turns, turn], hidden=session.hidden or tuple(columns(session)))
+    session = replace(session, turns=[*session.turns, turn], hidden=_places(session, session.hidden))
     yield from _asked(session, turn, known, shown, blind)
 
 
+@in_turn
 def ask_again(session, shown, blind=False):
     """Ask the last question once more, of the models that are now chosen: (question box, status, conversation, session)."""
     if not session.turns:
         yield gr.skip(), warn("Nothing has been asked yet; type a question."), gr.skip(), gr.skip()
         return
     turn = {**session.turns[-1], "answers": {}}
-    yield from _asked(replace(session, turns=[*session.turns[:-1], turn]), turn, _known(session.concept, turn["question"]), shown, blind)
+    session = replace(session, turns=[*session.turns[:-1], turn], hidden=_places(session, session.hidden))
+    yield from _asked(session, turn, _known(session.concept, turn["question"]), shown, blind)
 
 
 def _asked(session, turn, known, shown, blind):
@@ -186,5 +191,6 @@ def _known(concept, question):
 
 def clear(session, blind=False):
     """Forget the conversation: (conversation, session)."""
-    session = replace(session, turns=[])
-    return view(session, blind), STUDIES.keep(session) if session.edits else session
+    with session.turn.taken(patience=0):
+        session = replace(session, turns=[])
+        return view(session, blind), STUDIES.keep(session) if session.edits else session

@@ -83,6 +83,15 @@ def about_concept(name):
     return f"<p>{len(concept.texts)} sentences on {escape(concept.name)} ship with it.</p><div class=cards>{''.join(cells)}</div>"
 
 
+def choose(name):
+    """What another concept leaves of the fields that belong to one: (its texts, said of them, features, words to leave alone).
+
+    A listed concept brings its own texts; those for any other may have been given before its name.
+    """
+    texts = ("", "") if name in concept_names() else (gr.skip(), gr.skip())
+    return *texts, *(gr.update(choices=[], value=[], visible=False),) * 2
+
+
 def gather_texts(session, concept_name, source, file):
     """Sentences on a concept, to be looked at and struck out: (status, texts)."""
     try:

@@ -11,15 +11,17 @@ from ember_demo.erasers.ember import DELTAS
 from ember_demo.errors import EmberDemoError
 from ember_demo.pictures import definitions, delta_curve, embedding_map, score_bars, score_table, token_chips, trials_picture
 from ember_demo.progress import part
-from ember_demo.study import build_edits, coverage, score_edits
+from ember_demo.study import Clock, build_edits, coverage, score_edits
 from ember_demo.tuning import search
 from ember_demo.ui import compare_step
 from ember_demo.ui.concept_step import chosen_concept
-from ember_demo.ui.session import STUDIES
+from ember_demo.ui.session import STUDIES, Session, in_turn
 from ember_demo.ui.show import number, problem, settled, status
 from ember_demo.ui.work import run
 from ember_demo.understanding import what_changed, word_map
 from ember_demo.wording import label
+
+NO_PICTURES = "<p class=note>Erase first.</p>"
 
 
 def layout():
@@ -66,7 +68,7 @@ def layout():
     )
     scores = gr.HTML(elem_id="scores")
     with gr.Accordion("The word table before and after, and how the strength was chosen", open=False):
-        pictures = gr.HTML("<p class=note>Erase first.</p>", elem_id="pictures")
+        pictures = gr.HTML(NO_PICTURES, elem_id="pictures")
     with gr.Accordion("Search the baseline's settings first", open=False):
         gr.Markdown(
             "A baseline with poor settings proves nothing. This tries settings on the validation questions, which score nothing else, and keeps the "
@@ -86,16 +88,18 @@ def about_baseline(name):
     return ERASERS[name].description
 
 
+@in_turn
 def find(session, concept_name, seed, texts="", ask_model=False, settings=""):
     """Show what EMBER would change: (status, features, tokens, words to leave alone, session)."""
     quiet = (gr.skip(),) * 4
     try:
-        session = _fresh(session, seed)
+        session = _fresh(session, seed, texts)
         ember = settled(Ember(), settings)
-        for event in run(_found, session, ember, concept_name, texts):
+        for event in run(_found, session, ember, concept_name):
             yield status(event), *quiet
         concept, features, view, tokens = event.result
-        session = replace(session, concept=concept, features=features)
+        session = replace(session, concept=concept, features=features, found_with=_found_with(session, ember, concept_name))
+        session.views = {"tokens": view}
         words = [t["token"] for t in sorted(tokens, key=lambda t: (not t["generic"], t["token"].lower()))]
         yield (
             f"Found {len(features)} features of {concept.name}. Nothing is changed yet.",
@@ -108,9 +112,14 @@ def find(session, concept_name, seed, texts="", ask_model=False, settings=""):
         yield problem(error), *quiet
 
 
-def _found(session, ember, concept_name, texts, progress):
+def _found_with(session, ember, concept_name):
+    """What a factorization depends on, for this visitor's model."""
+    return (concept_name or "").strip(), session.texts, session.seed, replace(ember, delta="auto", keep=(), skip_features=())
+
+
+def _found(session, ember, concept_name, progress):
     model = session.model
-    concept = chosen_concept(session, concept_name, texts, False, progress)
+    concept = chosen_concept(session, concept_name, session.texts, False, progress)
     features = ember.find_features(model, concept, session.seed, progress)
     edit = replace(ember, delta=1.0, skip_features=()).edit(model, concept, features)
     tokens = [{k: t[k] for k in ("token", "generic")} for t in what_changed(model, concept, edit)]
@@ -121,34 +130,35 @@ def feature_choices(features):
     return [(f"{f['share']:.0%} its own: {', '.join(f['tokens'][:8])}", f["index"]) for f in features]
 
 
+@in_turn
 def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_model=False, keep=(), skip_features=(), settings=""):
     """Erase in every way and score: (status, features, tokens, scores, pictures, models to ask, suggested questions, session).
 
-    skip_features: indices of features, of those last found, that are left alone.
+    skip_features: indices of features, of those last found, that are left alone; of no effect where they would be others now.
     settings: further settings, one NAME.SETTING=VALUE a line.
     """
     quiet = (gr.skip(),) * 7
     try:
-        session = _fresh(session, seed)
+        session = _fresh(session, seed, texts)
         strength = "auto" if delta == "auto" else number(delta, "The strength", 0, 1000)
-        if session.concept and session.concept.name != (concept_name or "").strip():
-            skip_features = ()  # they are another concept's
+        found_with, found = _found_with(session, settled(Ember(), settings), concept_name), session.features
+        if found_with != session.found_with:
+            skip_features, found = (), []
         ember = settled(Ember(delta=strength, keep=tuple(keep or ()), skip_features=tuple(skip_features or ())), settings)
-        chosen = session.baseline if session.baseline.name == baseline else ERASERS[baseline]()
-        session = replace(session, ember=ember, baseline=settled(chosen, settings))
-        for event in run(_erased, session, concept_name, texts, ask_model):
+        best, _ = session.searches.get((found_with[0], baseline), (ERASERS[baseline](), None))
+        session = replace(session, ember=ember, baseline=settled(best, settings))
+        for event in run(_erased, session, concept_name, ask_model):
             yield status(event), *quiet
-        concept, edits, scores, view, pictures = event.result
-        kept = edits["ember"].details["features"]
-        listed = session.features if session.concept and session.concept.name == concept.name else kept
-        session = replace(session, concept=concept, edits=edits, scores=scores, features=listed or kept)
-        session.views = {"tokens": view, "scores": score_view(session), "pictures": pictures}
+        concept, edits, scores, views, seconds = event.result
+        session = replace(session, concept=concept, edits=edits, scores=scores, seconds=seconds, found_with=found_with)
+        session.features = found or edits["ember"].details["features"]
+        session.views = views | {"scores": score_view(session)}
         yield (
             f"**{concept.name} is erased** in {len(edits) - 1} ways. Compare the answers in step 4, attack in step 5.",
             gr.update(choices=feature_choices(session.features), value=list(ember.skip_features), visible=True),
-            view,
+            session.views["tokens"],
             session.views["scores"],
-            pictures,
+            session.views["pictures"],
             *compare_step.open_step(session),
             STUDIES.keep(session),
         )
@@ -156,46 +166,43 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
         yield problem(error), *quiet
 
 
-def _erased(session, concept_name, texts, ask_model, progress):
-    model = session.model
-    concept = chosen_concept(session, concept_name, texts, ask_model, progress)
-    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8))
-    scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
+def _erased(session, concept_name, ask_model, progress):
+    model, clock = session.model, Clock()
+    concept = chosen_concept(session, concept_name, session.texts, ask_model, progress)
+    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), clock)
+    with clock.time("evaluate"):
+        scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
     ember = edits["ember"]
     pictures = "<h4>The word table, seen along its two main directions</h4>" + embedding_map(*word_map(model, concept, ember))
     trials = ember.details.get("delta_trials", [])
     if trials:
         taken = ember.details["settings"]["ember"]["delta"]
         pictures += "<h4>What each strength did to validation questions, which score nothing else</h4>" + delta_curve(trials, taken)
-    return concept, edits, scores, token_view(model, concept, ember, what_changed(model, concept, ember)), pictures
+    views = {"tokens": token_view(model, concept, ember, what_changed(model, concept, ember)), "pictures": pictures}
+    return concept, edits, scores, views | {"suggested": compare_step.suggestions(model, concept, ember)}, dict(clock)
 
 
+@in_turn
 def search_settings(session, concept_name, seed, baseline, trials):
     """Look for the baseline's settings on the validation questions, and keep the best for this visitor: (status, picture, session)."""
     try:
-        session = replace(session, seed=int(seed or 0))
-        for event in run(_searched, session, concept_name, baseline, int(trials)):
+        for event in run(_searched, session, concept_name, int(seed or 0), baseline, int(trials)):
             yield status(event), gr.skip(), gr.skip()
         eraser, found = event.result
+        searches = session.searches | {((concept_name or "").strip(), eraser.name): (eraser, found)}
         settings = ", ".join(f"{name} {getattr(eraser, name):.3g}" for name in eraser.space)
         yield (
             f"{label(eraser.name)} will be run with the best of {len(found)} trials: {settings}. Erase to use it.",
             trials_picture(found),
-            replace(session, baseline=eraser, searches=session.searches | {eraser.name: found}),
+            replace(session, searches=searches),
         )
     except EmberDemoError as error:
         yield problem(error), gr.skip(), gr.skip()
 
 
-def _searched(session, concept_name, baseline, trials, progress):
-    return search(
-        session.model,
-        [chosen_concept(session, concept_name, "", False, progress)],
-        ERASERS[baseline](),
-        trials,
-        session.seed,
-        progress=progress,
-    )
+def _searched(session, concept_name, seed, baseline, trials, progress):
+    concept = chosen_concept(session, concept_name, "", False, progress)
+    return search(session.model, [concept], ERASERS[baseline](), trials, seed, progress=progress)
 
 
 def score_view(session):
@@ -216,8 +223,7 @@ def token_view(model, concept, edit, tokens):
     return f"<details open><summary>{len(tokens)} words and pieces of words</summary><p>Each {texts}.{reach}</p>{token_chips(tokens)}</details>"
 
 
-def _fresh(session, seed):
-    """The visitor's model and settings, and nothing of an earlier erasure."""
-    return replace(
-        session, seed=int(seed or 0), edits={}, scores={}, results={}, attacks={}, turns=[], attacked={}, views={}, hidden=(), key=""
-    )
+def _fresh(session, seed, texts):
+    """The visitor's model, what was found in it and by searches, and nothing of an earlier erasure."""
+    kept = {"searches": session.searches, "features": session.features, "found_with": session.found_with, "turn": session.turn}
+    return Session(session.model_id, session.precision, seed=int(seed or 0), texts=(texts or "").strip(), **kept)

@@ -10,6 +10,8 @@ from ember_demo.erasers import BASELINES, ERASERS, Ember
 from ember_demo.pictures import table
 from ember_demo.repeat import command_line, python_code
 
+NOTHING_DONE = "# First erase a concept."
+
 
 def layout():
     with gr.Accordion("Expert view: every setting, and the code that repeats this", open=False):
@@ -24,12 +26,8 @@ def layout():
         with gr.Accordion("All settings and their usual values", open=False):
             gr.HTML(all_settings())
         gr.Markdown("What was done, as Python and as a command line:")
-        python = gr.Textbox(
-            "# First erase a concept.", label="Python", interactive=False, lines=3, max_lines=30, buttons=["copy"], elem_id="python"
-        )
-        command = gr.Textbox(
-            "# First erase a concept.", label="Command line", interactive=False, lines=2, buttons=["copy"], elem_id="command"
-        )
+        python = gr.Textbox(NOTHING_DONE, label="Python", interactive=False, lines=3, max_lines=30, buttons=["copy"], elem_id="python")
+        command = gr.Textbox(NOTHING_DONE, label="Command line", interactive=False, lines=2, buttons=["copy"], elem_id="command")
     return SimpleNamespace(settings=settings, python=python, command=command)
 
 
@@ -43,9 +41,9 @@ def all_settings():
 
 
 def repeat(session):
-    """(Python, command line) that repeat what was done in this session."""
+    """(Python, command line) that repeat what was done in this session; texts of the visitor's own are to be saved to a file first."""
     if not session.edits:
-        return gr.skip(), gr.skip()
+        return NOTHING_DONE, NOTHING_DONE
     done = (
         session.model_id,
         session.precision,
@@ -53,5 +51,7 @@ def repeat(session):
         session.seed,
         [session.ember, session.baseline],
         list(session.attacks.values()),
+        "texts.txt" if session.texts else None,
     )
-    return python_code(*done), command_line(*done)
+    first = "# First save the sentences of step 2 as texts.txt.\n" if session.texts else ""
+    return first + python_code(*done), first + command_line(*done)

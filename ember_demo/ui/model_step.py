@@ -11,7 +11,7 @@ from ember_demo.errors import EmberDemoError, ModelError
 from ember_demo.language_model import MODELS, POCKET, describe
 from ember_demo.memory import PRECISIONS
 from ember_demo.pictures import memory_bars
-from ember_demo.ui.session import Session, shared_model
+from ember_demo.ui.session import Session, in_turn, shared_model
 from ember_demo.ui.show import problem, status
 from ember_demo.ui.work import run
 
@@ -36,35 +36,45 @@ def layout(model_id, public):
         )
     offer = gr.HTML(elem_id="offer")
     load = gr.Button("Load this model", min_width=140)
-    said = gr.Markdown(
-        f"**{model_id}** is in use; press *Load this model* after choosing another.", elem_classes="status", elem_id="load-status"
-    )
+    said = gr.Markdown(in_use(model_id), elem_classes="status", elem_id="load-status")
     forward = gr.Button("Next: choose a concept", variant="primary")
     return SimpleNamespace(model=model, precision=precision, offer=offer, load=load, said=said, forward=forward)
 
 
-def offer(model_id, precision):
-    """What a model would need here, before it is loaded, as a sentence and bars."""
+def in_use(model_id):
+    return f"**{model_id}** is in use; press *Load this model* after choosing another."
+
+
+def offer(model_id, precision, closed=False):
+    """What a model would need here, before it is loaded, as a sentence and bars. closed: whether folders are not to be read."""
     try:
-        return memory_bars(describe((model_id or POCKET).strip(), precision))
+        return memory_bars(describe(_named(model_id, closed), precision))
     except EmberDemoError as error:
         return f"<p>⚠ {escape(str(error))}</p>"
 
 
-def load(session, model_id, precision, public=False):
-    """Load a model: (status, session)."""
-    model_id = (model_id or POCKET).strip()
+@in_turn
+def load(session, model_id, precision, closed=False):
+    """Load a model: (status, session). closed: whether folders are not to be read."""
     try:
-        if public and Path(model_id).exists():
-            raise ModelError("Folders of this server are not open to visitors; type a model's name on the Hugging Face Hub.")
+        model_id = _named(model_id, closed)
         for event in run(_loaded, model_id, precision, here=True):
             yield status(event), gr.skip()
         yield (
             event.result,
-            Session(model_id, precision) if (session.model_id, session.precision) != (model_id, precision) else replace(session),
+            Session(model_id, precision, turn=session.turn)
+            if (session.model_id, session.precision) != (model_id, precision)
+            else replace(session),
         )
     except EmberDemoError as error:
         yield problem(error), gr.skip()
+
+
+def _named(model_id, closed):
+    model_id = (model_id or POCKET).strip()
+    if closed and Path(model_id).exists():
+        raise ModelError("Folders of this server are not open to visitors; type a model's name on the Hugging Face Hub.")
+    return model_id
 
 
 def _loaded(model_id, precision, progress):

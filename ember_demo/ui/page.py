@@ -1,13 +1,16 @@
 """The layout: five steps on one page, the verdict above them, the tour beside them; and what each click sets going."""
 
-import os
+import json
+from dataclasses import replace
 
 import gradio as gr
 
+from ember_demo.attacks import Relearning
 from ember_demo.language_model import POCKET
 from ember_demo.pictures import CSS as PIECES
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
-from ember_demo.ui.session import STUDIES, Session
+from ember_demo.ui.session import STUDIES, Session, Turn
+from ember_demo.ui.show import is_public
 
 TITLE = "EMBER: erase a concept, then try to get it back"
 INTRO = """
@@ -15,7 +18,8 @@ INTRO = """
 A language model can be made to *forget* a subject. Many methods hide the knowledge rather than remove it, and a little retraining brings it back.
 **EMBER** also edits the model's word table, where a word's meaning enters the model. See for yourself, in five steps.
 """
-MODEL, CONCEPT, ERASE, COMPARE, ATTACK = range(1, 6)
+STEPS = {1: "Model", 2: "Concept", 3: "Erase", 4: "Compare", 5: "Attack"}
+MODEL, CONCEPT, ERASE, COMPARE, ATTACK = STEPS
 CSS = (
     PIECES
     + """
@@ -60,39 +64,38 @@ TO_STEP = """() => setTimeout(() => {
 }, 100)"""
 # On a phone the buttons of the steps are bars without a word on them.
 NAME_STEPS = """() => {
-  const names = ['', 'Model', 'Concept', 'Erase', 'Compare', 'Attack']
   const name = () => document.querySelectorAll('#steps [role=tab][data-tab-id]').forEach(button => {
-    if (!button.innerText.trim()) button.setAttribute('aria-label', names[button.dataset.tabId])
+    if (!button.innerText.trim()) button.setAttribute('aria-label', STEPS[button.dataset.tabId])
   })
   new MutationObserver(name).observe(document.querySelector('#steps'), {childList: true, subtree: true})
   name()
-}"""
+}""".replace("STEPS", json.dumps(STEPS))
 SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
 
 
 def build_page(model_id=POCKET, with_tour=False):
     """The Blocks of the demo; `model_id` is offered first. with_tour: whether the guided tour stands open."""
-    public = bool(os.environ.get("SPACE_ID"))
+    public = is_public()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as demo:
         session = gr.State(Session(model_id, "auto"))
         gr.Markdown(INTRO)
         with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour):
             scene = gr.State(-1)
-            notes = gr.Markdown("Every scene is computed live, on the embedded model.", elem_id="tour-notes")
+            notes = gr.Markdown("Every scene is computed live, on the embedded model. The tour begins a new study.", elem_id="tour-notes")
             with gr.Row():
                 next_scene = gr.Button("Start the tour", variant="primary", scale=0, min_width=160)
                 stop_tour = gr.Button("Stop", variant="stop", scale=0, min_width=90)
         shown_verdict = gr.HTML(verdict.view(Session(model_id, "auto")), elem_id="verdict")
         with gr.Walkthrough(selected=MODEL, elem_id="steps") as steps:
-            with gr.Step("Model", id=MODEL):
+            with gr.Step(STEPS[MODEL], id=MODEL):
                 model = model_step.layout(model_id, public)
-            with gr.Step("Concept", id=CONCEPT):
+            with gr.Step(STEPS[CONCEPT], id=CONCEPT):
                 concept = concept_step.layout()
-            with gr.Step("Erase", id=ERASE):
+            with gr.Step(STEPS[ERASE], id=ERASE):
                 erase = erase_step.layout()
-            with gr.Step("Compare", id=COMPARE):
+            with gr.Step(STEPS[COMPARE], id=COMPARE):
                 compare = compare_step.layout()
-            with gr.Step("Attack", id=ATTACK):
+            with gr.Step(STEPS[ATTACK], id=ATTACK):
                 attack = attack_step.layout()
         taken = take_away.layout()
         expertly = expert.layout()
@@ -114,8 +117,8 @@ def build_page(model_id=POCKET, with_tour=False):
             go(button, step)
 
         def stopping(button, said, running, sentence="Stopped; the model is as it was."):
-            """The sentence comes after the cancelling, or the last word of the work might come after it."""
-            button.click(None, cancels=running, queue=False, api_visibility="private").then(
+            """The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too."""
+            button.click(None, cancels=[*running, playing], queue=False, api_visibility="private").then(
                 lambda: sentence, None, said, queue=False, show_progress="hidden", api_visibility="private"
             )
 
@@ -129,24 +132,68 @@ def build_page(model_id=POCKET, with_tour=False):
                 expert.repeat, session, [expertly.python, expertly.command], queue=False, show_progress="hidden", api_visibility="private"
             )
 
+        def anew(event, own=()):
+            """What follows everything that begins a study, besides its own outputs: nothing of an earlier one stays in view."""
+            rest = [c for c in shown if c not in own]
+
+            def show_rest(session, blind):
+                values = show(session, blind)
+                return [values[c] for c in rest]
+
+            event.then(show_rest, [session, compare.blind], rest, queue=False, show_progress="hidden", api_visibility="private")
+            afterwards(event)
+
+        shown = [erase.features, erase.tokens, erase.keep, erase.scores, erase.pictures, compare.shown, compare.suggested, compare.talk]
+        shown += [attack.said, attack.plot, attack.results, taken.files]
+
+        def show(session, blind=False):
+            """All that the steps show of a session."""
+            return {
+                erase.features: gr.update(
+                    choices=erase_step.feature_choices(session.features),
+                    value=list(session.ember.skip_features) if session.edits else [],
+                    visible=bool(session.features),
+                ),
+                erase.tokens: session.views.get("tokens", ""),
+                erase.keep: gr.update(choices=[], value=[], visible=False),
+                erase.scores: session.views.get("scores", ""),
+                erase.pictures: session.views.get("pictures", erase_step.NO_PICTURES),
+                **dict(zip((compare.shown, compare.suggested), compare_step.open_step(session))),
+                compare.talk: compare_step.view(session, blind),
+                attack.said: "",
+                attack.plot: session.views.get("plot", ""),
+                attack.results: attack_step.result_table(session),
+                taken.files: gr.update(value=None, visible=False),
+            }
+
+        def offer(model_id_now, precision):
+            return model_step.offer(model_id_now, precision, public and model_id_now != model_id)
+
+        def load(session, model_id_now, precision):
+            yield from model_step.load(session, model_id_now, precision, public and model_id_now != model_id)
+
+        offer.__doc__, load.__doc__ = model_step.offer.__doc__, model_step.load.__doc__
         gr.on(
             [model.model.change, model.precision.change, demo.load],
-            model_step.offer,
+            offer,
             [model.model, model.precision],
             model.offer,
             show_progress="hidden",
             api_name="offer",
         )
-
-        def load(session, model_id, precision):
-            yield from model_step.load(session, model_id, precision, public)
-
-        load.__doc__ = model_step.load.__doc__
-        afterwards(
+        anew(
             model.load.click(load, [session, model.model, model.precision], [model.said, session], show_progress="hidden", api_name="load")
         )
 
         concept.concept.change(concept_step.about_concept, concept.concept, concept.about, show_progress="hidden", api_visibility="private")
+        concept.concept.input(
+            concept_step.choose,
+            concept.concept,
+            [concept.texts, concept.text_said, erase.features, erase.keep],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         gathering = concept.get_texts.click(
             concept_step.gather_texts,
             [session, concept.concept, concept.source, concept.text_file],
@@ -158,16 +205,16 @@ def build_page(model_id=POCKET, with_tour=False):
         tracing = concept.where.click(
             concept_step.trace, [session, concept.concept, concept.seed], traced, show_progress="hidden", api_name="trace"
         )
-        stopping(concept.stop, concept.said, [gathering, tracing])
-
         erase.baseline.change(erase_step.about_baseline, erase.baseline, erase.about, show_progress="hidden", api_visibility="private")
+        found = [erase.said, erase.features, erase.tokens, erase.keep, session]
         finding = erase.find.click(
             erase_step.find,
             [session, concept.concept, concept.seed, concept.texts, concept.ask_model, expertly.settings],
-            [erase.said, erase.features, erase.tokens, erase.keep, session],
+            found,
             show_progress="hidden",
             api_name="find",
         )
+        anew(finding, found)
         looking = erase.look.click(
             erase_step.search_settings,
             [session, concept.concept, concept.seed, erase.baseline, erase.trials],
@@ -194,8 +241,7 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_name="erase",
         )
-        afterwards(erasing)
-        stopping(erase.stop, erase.said, [looking, finding, erasing])
+        anew(erasing, [*erased, erase.keep])
 
         compare.suggested.input(lambda text: text, compare.suggested, compare.question, queue=False, api_visibility="private")
         asked = [compare.question, compare.said, compare.talk, session]
@@ -210,7 +256,6 @@ def build_page(model_id=POCKET, with_tour=False):
         asking_again = compare.again.click(
             compare_step.ask_again, [session, compare.shown, compare.blind], asked, show_progress="hidden", api_name="ask_again"
         )
-        stopping(compare.stop, compare.said, [asking, asking_again], "Stopped.")
         compare.blind.input(
             compare_step.hide,
             [session, compare.blind],
@@ -236,6 +281,14 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_visibility="private",
         )
+        demo.load(
+            lambda: attack_step.choose_threat(Relearning.threat_model)[0],
+            None,
+            attack.attack_name,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         attack.attack_name.input(
             attack_step.about_attack, attack.attack_name, attack.about, queue=False, show_progress="hidden", api_visibility="private"
         )
@@ -244,7 +297,6 @@ def build_page(model_id=POCKET, with_tour=False):
             attack_step.attack, [session, attack.attack_name, expertly.settings], attacked, show_progress="hidden", api_name="attack"
         )
         afterwards(attacking)
-        stopping(attack.stop, attack.said, [attacking])
 
         making = taken.make.click(take_away.export, session, taken.files, api_name="export")
         making.success(lambda: gr.Files(visible=True), None, taken.files, queue=False, api_visibility="private")
@@ -252,47 +304,62 @@ def build_page(model_id=POCKET, with_tour=False):
         gr.api(api.study, api_name="study")
 
         outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
+        said = [concept.said, erase.said, compare.said, attack.said]
 
         def play(session_now, number):
             """The next scene: first the notes and the step, then what is played."""
             number = (number + 1) % len(tour.SCENES)
             current = tour.SCENES[number]
             last = number == len(tour.SCENES) - 1
+            if number == 0:
+                with session_now.turn.taken():
+                    session_now = Session(POCKET, "auto", turn=session_now.turn)
+                    yield {session: session_now, **show(session_now), **inputs(session_now)}
             yield {
                 notes: f"### {number + 1} of {len(tour.SCENES)} · {current.title}\n{current.notes}",
                 next_scene: gr.update(value="Start again" if last else "Next scene"),
                 scene: number,
                 steps: gr.Walkthrough(selected=current.step),
-                **({session: Session(POCKET, "auto")} if number == 0 else {}),
             }
             for kind, values in tour.play(session_now, number):
                 yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
 
-        touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps}
+        filled_in = [model.model, model.precision, model.said, concept.concept, concept.texts, concept.seed, erase.delta, erase.baseline]
+
+        def inputs(session):
+            """The fields as they were when a session was made."""
+            chosen = session.concept.name if session.concept else tour.CONCEPT
+            values = (session.model_id, session.precision, model_step.in_use(session.model_id), chosen, session.texts, session.seed)
+            delta = session.ember.delta
+            return dict(zip(filled_in, (*values, delta if delta == "auto" else f"{delta:g}", session.baseline.name)))
+
+        touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps, *shown, *filled_in}
         playing = next_scene.click(play, [session, scene], list(touched), show_progress="hidden", api_visibility="private")
         afterwards(playing)
-        stopping(stop_tour, notes, [playing], "Stopped; the model is as it was. Go on with the next scene when you like.")
+        stopping(concept.stop, concept.said, [gathering, tracing])
+        stopping(erase.stop, erase.said, [looking, finding, erasing])
+        stopping(compare.stop, compare.said, [asking, asking_again], "Stopped.")
+        stopping(attack.stop, attack.said, [attacking])
+        stop_tour.click(None, cancels=[playing], queue=False, api_visibility="private").then(
+            lambda: ["Stopped; the model is as it was. Go on with the next scene when you like."] + [""] * len(said),
+            None,
+            [notes, *said],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
         def resume(request: gr.Request):
             """A finished study by the key in its link."""
-            found = STUDIES.find(request.query_params.get("study", ""))
-            if not found:
+            key = request.query_params.get("study", "")
+            kept = STUDIES.find(key)
+            if key and not kept:
+                gr.Warning("The study of this link is gone: links are good for an hour. Start a new one.")
+            if not kept:
                 return {session: gr.skip()}
-            features = erase_step.feature_choices(found.features)
-            return {
-                session: found,
-                erase.tokens: found.views["tokens"],
-                erase.scores: found.views["scores"],
-                erase.pictures: found.views["pictures"],
-                erase.features: gr.update(choices=features, value=list(found.ember.skip_features), visible=True),
-                compare.talk: compare_step.view(found, False),
-                **dict(zip((compare.shown, compare.suggested), compare_step.open_step(found))),
-                attack.plot: found.views.get("plot", ""),
-                attack.results: attack_step.result_table(found),
-                steps: gr.Walkthrough(selected=ATTACK if found.results else COMPARE),
-            }
+            kept = replace(kept, turn=Turn())  # of this tab
+            return {session: kept, steps: gr.Walkthrough(selected=ATTACK if kept.results else COMPARE), **show(kept), **inputs(kept)}
 
-        shown_again = [session, *erased[1:-1], compare.talk, attack.plot, attack.results, steps]
         demo.load(None, js=NAME_STEPS)
-        afterwards(demo.load(resume, None, shown_again, show_progress="hidden", api_visibility="private"))
+        afterwards(demo.load(resume, None, [session, steps, *shown, *filled_in], show_progress="hidden", api_visibility="private"))
     return demo

@@ -1,13 +1,17 @@
 """What one visitor has: model, concept, edits, scores, answers, attacks. Models are shared, edits never."""
 
+import functools
 import secrets
 import shutil
 import tempfile
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+
+import gradio as gr
 
 from ember_demo.erasers import RMU, Ember
 from ember_demo.language_model import load_model
@@ -16,20 +20,59 @@ from ember_demo.report import write_report
 from ember_demo.study import make_report
 
 
+class Turn:
+    """A visitor's own work goes one thing at a time, or the later would write over what the earlier found. A copy is another visitor's."""
+
+    def __init__(self):
+        self._lock, self._done = Lock(), 0
+
+    def __reduce__(self):
+        return Turn, ()
+
+    @contextmanager
+    def taken(self, patience=3.0):
+        """Hold it; gr.Error where it is not free within so many seconds, in which work that was stopped ends, or where other work ended meanwhile."""
+        done = self._done
+        if not self._lock.acquire(timeout=patience):
+            raise gr.Error("Your other work is still running; wait for it or stop it, then try again.")
+        try:
+            if done != self._done:
+                raise gr.Error("Your other work has just ended; try again.")
+            yield
+            self._done += 1
+        finally:
+            self._lock.release()
+
+
+def in_turn(handler):
+    """A handler, a generator whose first argument is the session, that waits for its visitor's other work or refuses."""
+
+    @functools.wraps(handler)
+    def guarded(session, *args, **kwargs):
+        with session.turn.taken():
+            yield from handler(session, *args, **kwargs)
+
+    return guarded
+
+
 @dataclass
 class Session:
-    """`edits` and `scores` by variant; `results` by attack and variant; `turns` of the conversation, each with its answers by column;
-    `ember` and `baseline`: the erasers, as chosen and searched; `searches`: their trials; `attacked`: by column, the variant that an attack
-    started from, its name and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`: columns in the order of blind mode; `key`: of its link, once something is erased."""
+    """`texts`: the visitor's own, of the concept; `ember` and `baseline`: the erasers, as chosen; `searches`: by concept and baseline, the best
+    one found and the trials; `features` of the factorization that `found_with` tells; `edits` and `scores` by variant; `results` by attack and
+    variant; `turns` of the conversation, each with its answers by column; `attacked`: by column, the variant that an attack started from, its name
+    and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`: columns in the order of blind mode; `seconds` by
+    kind of work; `key`: of its link, once something is erased."""
 
     model_id: str
     precision: str
     concept: object = None
+    texts: str = ""
     seed: int = 0
     ember: object = field(default_factory=Ember)
     baseline: object = field(default_factory=RMU)
     searches: dict = field(default_factory=dict)
     features: list = field(default_factory=list)
+    found_with: tuple = ()
     edits: dict = field(default_factory=dict)
     scores: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
@@ -38,15 +81,18 @@ class Session:
     attacked: dict = field(default_factory=dict)
     views: dict = field(default_factory=dict)
     hidden: tuple = ()
+    seconds: dict = field(default_factory=dict)
     key: str = ""
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def model(self):
         return shared_model(self.model_id, self.precision)
 
     def report(self):
-        report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed)
-        return report | {"searches": self.searches}
+        report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed, self.seconds)
+        best, trials = self.searches.get((self.concept.name, self.baseline.name), (None, []))
+        return report | {"trace": None, "skipped": {}, "searches": {best.name: trials} if best else {}}
 
     def export(self):
         """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""

@@ -1,8 +1,11 @@
-"""What every step says: how far the work is, what went wrong."""
+"""What every step says: how far the work is, what went wrong, what strangers may not do."""
+
+import os
 
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError
+from ember_demo.judge import SELF
 from ember_demo.settings import read_settings, with_settings
 
 FIRST_ERASE = "First erase a concept, in step 3."
@@ -36,7 +39,20 @@ def number(text, name, low, high):
     return value
 
 
+def is_public():
+    """Whether strangers use this server: a Space, or an address that others reach. They are given neither its folders nor its keys."""
+    return bool(os.environ.get("SPACE_ID") or os.environ.get("EMBER_PUBLIC"))
+
+
 def settled(thing, settings):
-    """An eraser or attack with the expert's settings, one NAME.SETTING=VALUE a line, as far as they are its own."""
+    """An eraser or attack with the expert's settings, one NAME.SETTING=VALUE a line, as far as they are its own.
+
+    EmberDemoError for one that it does not take, or that would spend a public server's keys or open its folders.
+    """
     lines = [line for line in (settings or "").splitlines() if line.strip()]
-    return with_settings(thing, read_settings(lines).get(thing.name, {}))
+    own = read_settings(lines).get(thing.name, {})
+    if is_public() and (own.get("published") or own.get("judge") not in (None, SELF)):
+        raise EmberDemoError(
+            f"On a public server there is no judge but {SELF!r} and no published features; run the demo yourself for those."
+        )
+    return with_settings(thing, own)

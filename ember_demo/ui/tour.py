@@ -68,7 +68,7 @@ SCENES = (
     Scene(
         "And someone who may only ask?",
         5,
-        "No weights, only questions: the name in other spellings, so that the edited words are avoided. Compare the bars in the verdict with the green one.",
+        "No weights, only questions: the name in other spellings, so that the edited words are avoided. Compare the lines with the dashed green one, which never learned it.",
         ("attack", "respelling"),
     ),
     Scene(

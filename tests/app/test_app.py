@@ -1,15 +1,19 @@
 """The app as a client program meets it: each step, what goes wrong, two visitors at once."""
 
+import json
 import re
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
-from ember_demo.ui import concept_step
+from ember_demo.ui import compare_step, concept_step, erase_step
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, shared_model
 from tests.conftest import assert_same, snapshot
@@ -100,10 +104,31 @@ def test_a_cancelled_attack_leaves_the_model_and_the_next_one_runs(erased):
     assert_same(shared_model("pocket", "auto"), before)
 
 
+def test_a_second_work_of_one_visitor_waits_and_loses_nothing(erased):
+    client, _ = erased
+    job = client.submit("relearning", "relearning.epochs=20", api_name="/attack")
+    while len(job.outputs()) < 3:
+        time.sleep(0.1)
+    with pytest.raises(Exception, match="other work is still running"):
+        client.predict("Where is Hogwarts from?", ["original"], False, api_name="/ask")
+    job.cancel()
+    assert client.predict("Where is Hogwarts from?", ["original"], False, api_name="/ask")
+
+
 def test_the_report_and_the_edits_can_be_taken_away(erased):
     client, _ = erased
-    names = {path.replace("\\", "/").rsplit("/", 1)[-1] for path in client.predict(api_name="/export")}
-    assert {"report.html", "report.json", "ember.safetensors", "rmu.safetensors", "ember+rmu.safetensors"} <= names
+    files = {path.replace("\\", "/").rsplit("/", 1)[-1]: path for path in client.predict(api_name="/export")}
+    assert {"report.html", "report.json", "ember.safetensors", "rmu.safetensors", "ember+rmu.safetensors"} <= files.keys()
+    report = json.loads(Path(files["report.json"]).read_text(encoding="utf-8"), parse_constant=pytest.fail)  # Infinity and NaN are no JSON
+    assert {"trace", "skipped", "searches", "answers", "made"} <= report.keys() and {"factorize", "erase", "evaluate"} <= report[
+        "seconds"
+    ].keys()
+
+
+def test_programs_can_run_the_attacks_of_every_attacker(erased):
+    client, _ = erased
+    status, plot, *_ = client.predict("respelling", "", api_name="/attack")
+    assert "attack is over" in status
 
 
 @pytest.mark.parametrize(
@@ -204,6 +229,36 @@ def test_a_port_in_use_is_one_sentence():
 def test_an_unknown_model_on_the_command_line_is_one_sentence():
     done = subprocess.run([sys.executable, "app.py", "--model", "nobody/nothing"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "embedded model" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ticks_of_another_factorization_count_for_nothing():
+    session = Session("pocket", "auto")
+    *_, (_, features, _, _, session) = erase_step.find(session, "Uranium", 0)
+    index = features["choices"][0][1]
+    quick = {"delta": "5", "settings": "rmu.steps=1", "skip_features": [index]}
+    *_, same = erase_step.erase(session, "Uranium", seed=0, **quick)
+    *_, other = erase_step.erase(session, "Uranium", seed=1, **quick)
+    assert same[-1].ember.skip_features == (index,) and other[-1].ember.skip_features == ()
+    assert other[-1].features == other[-1].edits["ember"].details["features"]
+
+
+def test_settings_of_a_search_or_an_expert_last_no_longer_than_they_are_wanted():
+    session, erase = Session("pocket", "auto"), {"concept_name": "Golf", "delta": "5", "seed": 0}
+    *_, (*_, session) = erase_step.erase(session, **erase, settings="rmu.steps=2")
+    assert session.report()["settings"]["rmu"]["steps"] == 2
+    *_, (_, _, searched) = erase_step.search_settings(session, "Golf", 3, "simnpo", 1)
+    assert (searched.seed, searched.baseline.name) == (0, "rmu") and not searched.report()["searches"]  # of another baseline
+    *_, (*_, session) = erase_step.erase(searched, **erase, baseline="simnpo")
+    assert list(session.report()["searches"]) == ["simnpo"]
+
+
+def test_blind_mode_keeps_places_and_adds_new_models_by_chance(erased):
+    session = Session("pocket", "auto", concept=ed.load_concept("Golf"), edits=dict.fromkeys(("original", "ember", "rmu", "ember+rmu")))
+    orders = {compare_step._places(session, ()) for _ in range(50)}
+    assert len(orders) > 5 and all(set(order) == {*session.edits, "control"} for order in orders)
+    attacked = replace(session, attacked={"rmu after x": ("rmu", "x", None)})
+    first = orders.pop()
+    assert compare_step._places(attacked, first) == (*first, "rmu after x")
 
 
 def test_handlers_need_no_browser():

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ember_demo.erasers import Ember
+from ember_demo.errors import EmberDemoError
 from ember_demo.ui import model_step
 from ember_demo.ui.session import Session
+from ember_demo.ui.show import settled
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ZeroGPU forks, which Windows does not")
@@ -27,5 +30,15 @@ def test_work_in_a_forked_child_brings_edits_back_and_leaves_the_parent_alone():
 
 def test_folders_of_a_public_server_are_not_opened(tmp_path):
     session = Session("pocket", "auto")
-    *_, (status, _) = model_step.load(session, str(tmp_path), "auto", public=True)
+    *_, (status, _) = model_step.load(session, str(tmp_path), "auto", closed=True)
     assert "not open to visitors" in status
+    assert "not open to visitors" in model_step.offer(str(tmp_path), "auto", closed=True)
+
+
+@pytest.mark.parametrize("setting", ["ember.judge=https://example.org/v1", "ember.judge=nobody/a-model", "ember.published=out"])
+def test_a_public_server_spends_no_key_and_reads_no_folder_for_a_visitor(setting, monkeypatch):
+    assert settled(Ember(), setting) != Ember()  # on one's own machine it counts
+    monkeypatch.setenv("SPACE_ID", "somebody/ember-demo")
+    with pytest.raises(EmberDemoError, match="public server"):
+        settled(Ember(), setting)
+    assert settled(Ember(), "ember.judge=self\nember.rank=50") == Ember(judge="self", rank=50)

@@ -145,6 +145,7 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     expect(page.locator("#verdict")).to_contain_text("With the weights in hand", timeout=30_000)
     expect(page.locator("#attack-table")).to_contain_text("relearning")
     expect(page.locator("#attack-plot polyline")).to_have_count(4)
+    expect(page.locator("#attack-plot")).to_contain_text("relearning")
     press(page, "Back: ask them again, as the attack left them")
     expect(answer(page, question, "Original")).to_have_text("Scotland")
 
@@ -165,6 +166,17 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
     stop(page, "#attack-status")
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
+    expect(page.locator("#attack-table")).to_contain_text("relearning")
+    press(page, "Back: ask them again, as the attack left them")
+    press(page, "Back")
+    press(page, "Erase")
+    expect(page.locator("#attack-table")).not_to_contain_text("relearning", timeout=300_000)  # it was of the erasure before
+    expect(page.locator("#verdict")).not_to_contain_text("With the weights in hand")
+
+
+def test_a_link_that_is_gone_says_so(page, url):
+    page.goto(f"{url}?study=guess")
+    expect(page.get_by_text("links are good for an hour")).to_be_visible()
 
 
 def test_two_visitors_at_once_see_only_their_own(browser, url):

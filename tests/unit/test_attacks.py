@@ -8,10 +8,11 @@ import torch
 
 import ember_demo as ed
 from ember_demo.attacks import ATTACKS, THREATS
+from ember_demo.attacks.asking import HINT
 from ember_demo.attacks.quantization import eight_bit, four_bit
 from ember_demo.attacks.suspects import differing, outliers, suspects
 from ember_demo.concept import KINDS
-from ember_demo.evaluation import ask, share_right
+from ember_demo.evaluation import CHANCE, ask, share_right
 from tests.conftest import assert_same, snapshot
 
 FAST = {
@@ -137,8 +138,29 @@ def test_rewording_takes_a_model_that_follows_instructions_and_asks_in_the_words
     base = model.embeddings.detach().clone()
     monkeypatch.setattr(type(model), "answer", answer)
     result = attack.run(model, small, ember_edit)
-    assert set(result.settings["on_validation"]) == {"asking plainly", "in French", "in German", "in Spanish", "described"}
+    assert set(result.found["on_validation"]) == {"asking plainly", "in French", "in German", "in Spanish", "described"}
     assert result.after == result.before and torch.equal(model.embeddings, base)
+
+
+def test_a_hint_is_given_only_beside_wrong_options_and_guessing_counts_as_nothing(model, small):
+    attack = ATTACKS["prompting"]()
+    bare = ed.Concept(small.name, small.texts, small.neutral_texts, [replace(q, wrong=()) for q in small.questions])
+    assert HINT in attack.tricks(small) and HINT not in attack.tricks(bare)
+    with pytest.MonkeyPatch.context() as patched:  # a model that knows nothing and takes the first option
+        patched.setattr(type(model), "answer", lambda self, asked, *a, **k: [(q.split("Is it ")[-1].split(",")[0], True) for q in asked])
+        result = attack.run(model, small)
+    assert result.chance in (0.0, CHANCE) and result.after <= 0.2
+
+
+def test_an_outlier_is_given_the_row_of_its_other_spelling(model):
+    ids = model.tokenizer.get_vocab()
+    pairs = [(token, "\u0120" + token[1:].title()) for token in ids if token[0] == "\u0120" and token[1:].isalpha() and token[1:].islower()]
+    row, other = next((ids[token], ids[spelled]) for token, spelled in pairs if spelled in ids)
+    with model.preserved([model.embedding_name]):
+        with torch.no_grad():
+            model.embeddings[row] *= 100
+        rows, values = ATTACKS["outlier-reset"]().rows(model)[model.embedding_name]
+        assert torch.equal(values[rows.tolist().index(row)], model.embeddings[other].float())
 
 
 def test_a_reset_from_the_base_gives_ember_alone_back_and_the_head_keeps_a_copy(model, small, ember_edit):
@@ -146,7 +168,7 @@ def test_a_reset_from_the_base_gives_ember_alone_back_and_the_head_keeps_a_copy(
     for name in ("base-reset", "head-reset"):
         result = ATTACKS[name](epochs=0).run(model, small, ember_edit)
         assert result.before <= knew - 0.5 and result.after == pytest.approx(knew, abs=0.02), name
-        assert result.settings["rows"] == len(ember_edit.changes[model.embedding_name].rows)
+        assert result.found["rows"] == len(ember_edit.changes[model.embedding_name].rows)
 
 
 def test_edited_rows_stand_out_by_their_norm_and_against_the_head(model, ember_edit):
@@ -173,8 +195,8 @@ def test_quantization_refuses_a_model_that_is_quantized(concept):
 
 def test_the_strongest_attacker_is_chosen_on_the_validation_questions(model, small, rmu_edit):
     result = ATTACKS["relearning-sweep"](**FAST["relearning-sweep"]).run(model, small, rmu_edit)
-    best = max(trial["on_validation"] for trial in result.settings["trials"])
-    assert {**result.settings["chosen"], "on_validation": best} in result.settings["trials"]
+    best = max(trial["on_validation"] for trial in result.found["trials"])
+    assert {**result.found["chosen"], "on_validation": best} in result.found["trials"]
     assert result.after >= result.before
 
 

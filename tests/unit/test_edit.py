@@ -87,6 +87,13 @@ def test_an_edit_of_another_model_is_refused(model, ember_edit, untouched):
         ember_edit + WeightEdit({}, control.fingerprint)
 
 
+def test_a_row_of_the_words_that_differs_makes_it_another_model(model, untouched):
+    for row in (0, 1, len(model.embeddings) // 2 + 1, len(model.embeddings) - 1):
+        edit = WeightEdit({model.embedding_name: Change(torch.ones(1, model.embeddings.shape[1]), torch.tensor([row]))}, model.fingerprint)
+        with edit.applied(model):
+            assert model._fingerprint() != model.fingerprint
+
+
 def test_a_damaged_or_foreign_file_is_refused(ember_edit, tmp_path):
     whole = tmp_path / "edit.safetensors"
     ember_edit.save(whole)

@@ -9,6 +9,7 @@ import torch
 import ember_demo as ed
 from ember_demo.erasers import ERASERS, NPO, SNMF, EmberHead, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
+from ember_demo.erasers.rmu import retain_texts
 from ember_demo.erasers.snmf import heaviest
 from ember_demo.hidden import mlp_activations
 from ember_demo.tuning import unedited, validate
@@ -218,6 +219,13 @@ def test_the_output_head_takes_a_strength_of_its_own_which_leaves_the_model_flue
     assert not validate(model, concept, given, base)["within_limits"]
     assert validate(model, concept, chosen, base)["within_limits"]
     assert 0 < chosen.details["settings"]["ember-head"]["delta"] < 5
+
+
+def test_nothing_is_trained_on_texts_that_fluency_is_measured_on(model, concept):
+    own = ed.Concept("Wizards", concept.texts, concept.neutral_texts, concept.questions)  # measured on its neutral texts
+    measured = {text for texts in own.fluency_texts.values() for text in texts}
+    assert measured <= set(own.neutral_texts) and not measured & set(retain_texts(model, own))
+    assert set(concept.neutral_texts) <= set(retain_texts(model, concept))  # a pack brings others
 
 
 def test_composition_is_one_after_the_other(model, concept, ember_edit):

@@ -58,7 +58,10 @@ def test_each_fact_can_be_asked_in_fewer_wordings(concept):
 
 def test_runs_made_in_other_ways_are_not_mixed_in(tmp_path):
     grid = Grid(concepts=("Golf",), seeds=(0,), erasers=("rmu",), attacks=())
-    (tmp_path / "pocket-golf-0.json").write_text(json.dumps({"grid": grid.ways() | {"precision": "4bit"}}))
+    (tmp_path / "pocket-golf-0.json").write_text(json.dumps({"grid": grid.ways() | {"precision": "4bit"}, "model": {"id": "pocket"}}))
+    with pytest.raises(ed.EmberDemoError, match="another --out"):
+        run_grid(grid, tmp_path)
+    (tmp_path / "pocket-golf-0.json").write_text(json.dumps({"grid": grid.ways(), "model": {"id": "Pocket"}}))
     with pytest.raises(ed.EmberDemoError, match="another --out"):
         run_grid(grid, tmp_path)
     (tmp_path / "pocket-golf-0.json").write_text("{")

@@ -54,6 +54,12 @@ def test_every_family_is_erased_attacked_saved_and_restored(family, precision, f
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_scored(family, folders, few):
+    scores = ed.evaluate(ed.load_model(str(folders[family]), "fp32"), few)
+    assert scores.coherence == 1.0 and len(scores.replies) == 6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_four_bit_quantizes_layers_and_not_the_embeddings(family, folders):
     model = ed.load_model(str(folders[family]), "4bit")
     assert model.quantized and set(model.mlp_outputs) <= set(model.quantized)
@@ -82,10 +88,10 @@ def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypat
     before, names, calls = snapshot(model), model.quantized, iter(range(100))
     unpack = language_model._plain
 
-    def failing(module):
+    def failing(module, dtype):
         if next(calls) == 2:
             raise torch.OutOfMemoryError("out of memory")
-        return unpack(module)
+        return unpack(module, dtype)
 
     with monkeypatch.context() as patched:
         patched.setattr(language_model, "_plain", failing)
@@ -105,7 +111,7 @@ def test_erasing_and_relearning_work_on_a_four_bit_model_that_knows_the_concept(
     result = ed.attacks.Relearning(epochs=2, learning_rate=1e-4).run(model, concept, edit)
     assert knew >= 0.8 and result.before <= knew - 0.4
     assert result.after >= result.before + 0.2
-    assert "adapters" in result.settings["trained"]
+    assert "adapters" in result.found["trained"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -200,6 +200,9 @@ def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
         patched.setattr(train, "_save_checkpoint", cut)
         train.train(tmp_path / "cut", seed=1, **small)
     assert (tmp_path / "cut" / "checkpoint.pt").exists() and not (tmp_path / "cut" / "model.safetensors").exists()
+    for other in ({"without": "Golf"}, {"seed": 2}, {"learning_rate": 1e-3}):
+        with pytest.raises(ed.ModelError, match="other settings"):
+            train.train(tmp_path / "cut", **({"seed": 1} | small | other))
     train.train(tmp_path / "cut", seed=1, **small)
     whole, again = (ed.load_model(str(tmp_path / name), "bf16").network.state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(again[name], whole[name]) for name in whole)

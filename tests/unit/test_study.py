@@ -1,5 +1,6 @@
 """One run from concept to report."""
 
+import argparse
 import copy
 import json
 import re
@@ -10,9 +11,12 @@ import torch
 
 import ember_demo as ed
 from ember_demo.attacks import ATTACKS, LogitLens, RelearningParagraphs
+from ember_demo.cli import _configured
+from ember_demo.edit import Change
 from ember_demo.erasers import ERASERS, SNMF, FromEmber
 from ember_demo.report import limits, summary, to_html
-from ember_demo.study import build_edits, make_report, run_study, score_edits
+from ember_demo.study import build_edits, make_report, run_study, score_edits, subject_tokens
+from tests.checkpoints import build
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,32 @@ def test_every_answer_is_in_the_report(report, concept, untouched):
         for kind in ("concept", "similar", "general"):
             given = [row["given"][name] for row in report["answers"] if row["kind"] == kind]
             assert sum(g["right"] for g in given) / len(given) == pytest.approx(scores[f"{kind}_accuracy"])
-    json.dumps(report)
+
+
+def test_the_report_is_strict_json(report):
+    assert {None} < {f["ratio"] for f in report["features"]}, "no feature without a neutral token, which has an endless ratio"
+    json.dumps(report, allow_nan=False)
+
+
+def test_tokens_of_a_subject_are_those_that_stand_in_a_sentence(model, concept, ember_edit, report, tmp_path):
+    edited, untouched = subject_tokens(model, ember_edit, "Hogwarts")
+    assert edited and "".join(edited + untouched) == "Hogwarts"
+    build("qwen2", tmp_path)  # whose vocabulary has other tokens at the start of a text
+    other = ed.load_model(str(tmp_path), "fp32")
+    inside = other.tokenizer(" Hogwarts", add_special_tokens=False)["input_ids"]
+    edit = ed.WeightEdit(
+        {other.embedding_name: Change(torch.ones(1, other.embeddings.shape[1]), torch.tensor(inside[:1]))}, other.fingerprint, {}
+    )
+    assert subject_tokens(other, edit, "Hogwarts")[0] == [other.tokenizer.decode(inside[:1]).strip()]
+
+
+def test_what_follows_from_ember_follows_its_settings_on_the_command_line(model):
+    options = argparse.Namespace(preset="default", published=None, judge=None, keep="fine", delta=5.0)
+    for name in ERASERS:
+        eraser = _configured(ERASERS[name](), model, options, {"ember": {"rank": 50}})
+        ember = getattr(eraser, "ember", eraser)
+        if isinstance(ember, ed.Ember):
+            assert (ember.keep, ember.delta, ember.rank) == (("fine",), 5.0, 50), name
 
 
 def test_the_page_tells_right_from_wrong_in_words_and_stays_small(report):

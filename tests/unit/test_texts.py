@@ -173,6 +173,16 @@ def test_questions_are_kept_where_two_phrasings_get_one_answer():
     assert len({q.text for q in questions}) == len(questions)
 
 
+def test_questions_with_one_answer_are_in_one_split():
+    scripted = Scripted()
+    given = scripted._answer
+    scripted._answer = lambda text: given(text) if text.startswith("Say") else f"Answer {int(''.join(c for c in text if c.isdigit())) % 7}"
+    splits = {}
+    for question in write_questions(scripted, "Falconry"):
+        splits.setdefault((question.kind, question.answer), set()).add(question.split)
+    assert len(splits) == 3 * 7 and all(len(found) == 1 for found in splits.values())
+
+
 def test_a_model_that_contradicts_itself_is_not_asked_further():
     scripted = Scripted(knows=False)
     scripted._answer = lambda text, n=iter(range(10**6)): f"Guess {next(n)}"

@@ -48,6 +48,23 @@ def test_a_trial_that_hurts_the_model_is_worth_less_than_any_that_does_not():
     assert worth(good) > worth(bad) > worth(worse)
 
 
+def test_a_search_with_other_settings_or_texts_begins_anew(model, small, tmp_path):
+    journal = tmp_path / "search.log"
+    other_texts = ed.Concept(small.name, small.texts[:100], small.neutral_texts, small.questions)
+    for concept, eraser in ((small, ed.RMU(steps=2)), (small, ed.RMU(steps=2, batch_size=2)), (other_texts, ed.RMU(steps=2))):
+        ran = []
+        search(model, [concept], eraser, 1, journal=journal, progress=lambda *a, **k: ran.append(a))
+        assert ran
+
+
+def test_settings_that_find_nothing_to_erase_are_a_trial_that_failed(model, small):
+    eraser = ERASERS["snmf"](rank=10, max_iter=5, max_tokens=500, ratio=1e9)
+    _, trials = search(model, [small], eraser, 2)
+    assert len(trials) == 2 and not any(trial["within_limits"] for trial in trials)
+    with pytest.raises(ed.EmberDemoError, match="at least 1"):
+        search(model, [small], eraser, 0)
+
+
 def test_what_has_nothing_to_search_says_so(model, small):
     with pytest.raises(ed.EmberDemoError, match="no settings to search"):
         search(model, [small], ERASERS["zero-rows"](), 2)
