@@ -419,7 +419,7 @@ def _plain(module, dtype, rows=512):
                 plain.weight[:, columns] = module(unit).T
     finally:
         module.bias = bias
-    plain.bias = bias
+    plain.bias = None if bias is None else torch.nn.Parameter(bias.to(dtype))  # 4-bit layers hold theirs as they compute
     return plain.requires_grad_(False).eval()
 
 

@@ -36,7 +36,8 @@ def layout():
     said = gr.Markdown(elem_classes="status", elem_id="erase-status")
     with gr.Row():
         delta = gr.Dropdown(
-            ["auto", *[f"{d:g}" for d in DELTAS]],
+            # Typing 5 and Enter takes the first that holds a 5, so 0.5 has another name.
+            ["auto", *[("half" if d == 0.5 else f"{d:g}", f"{d:g}") for d in DELTAS]],
             value="auto",
             allow_custom_value=True,
             label="Strength of EMBER's edit",

@@ -24,6 +24,7 @@ CSS = (
     PIECES
     + """
 footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
+#steps .secondary-wrap input{text-overflow:ellipsis;padding-right:1.4rem}
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
 .scores,.scores tr{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}

@@ -82,6 +82,16 @@ def test_a_dequantized_layer_acts_as_the_quantized_one(folders):
     assert_same(model, before)
 
 
+def test_a_cpu_without_bfloat16_computes_in_float32_what_is_held_in_4_bit(folders, monkeypatch):
+    found = []
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(language_model, "cpu_has_bfloat16", lambda has=has: has)
+        model = ed.load_model(str(folders["qwen2"]), "4bit")
+        assert {model.network.get_submodule(n.removesuffix(".weight")).compute_dtype for n in model.quantized} == {dtype}
+        found.append(model.log_likelihood([model.prompt("Who is it?")], [" An owl in the tower"])[0])
+    assert torch.allclose(*found, rtol=0.02)
+
+
 def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypatch):
     model = ed.load_model(str(folders["qwen2"]), "4bit")
     model.chat("Hello.", max_new_tokens=2)
