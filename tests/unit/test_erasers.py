@@ -208,7 +208,7 @@ def test_with_the_output_head_edited_too_nothing_is_left_there_to_copy_back(mode
     reset = ed.attacks.ATTACKS["head-reset"](epochs=0)
     assert reset.run(model, concept, ember_edit).after > 0.9
     result = reset.run(model, concept, edit)
-    assert result.settings["rows"] == 0 and result.after < 0.2
+    assert result.found["rows"] == 0 and result.after < 0.2
     assert ed.attacks.ATTACKS["base-reset"](epochs=0).run(model, concept, edit).after > 0.9  # whoever has the base model has both tables
 
 
