@@ -13,6 +13,8 @@ from ember_demo.attacks.suspects import differing, outliers
 from ember_demo.evaluation import ask
 from ember_demo.progress import part
 
+SPACED = re.compile(r"([\u0120\u2581]?)(.*)", re.DOTALL)  # how vocabularies write the space before a word, and the word
+
 
 @dataclass(frozen=True)
 class Reset(Attack):
@@ -115,9 +117,7 @@ class OutlierReset(Reset):
         ids = {token: i for token, i in model.tokenizer.get_vocab().items() if i < len(table)}
         tokens = {i: token for token, i in ids.items()}
         for number, row in enumerate(rows.tolist()):
-            mark, word = re.match(
-                r"([\u0120\u2581]?)(.*)", tokens.get(row, ""), re.DOTALL
-            ).groups()  # the space before a word, by kind of vocabulary
+            mark, word = SPACED.match(tokens.get(row, "")).groups()
             spelled = (mark + other for other in (word.lower(), word.upper(), word.title()))
             other = [ids[t] for t in spelled if t in ids and others[ids[t]]]
             if other:
