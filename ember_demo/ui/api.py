@@ -14,7 +14,9 @@ from ember_demo.ui.work import run
 
 
 def study(concept: str, attack: str = Relearning.name, seed: int = 0, settings: str = "") -> dict:
-    """Erase a listed concept from the embedded model by EMBER, by RMU and by both, score them, attack them: report.json.
+    """Erase a listed concept from the embedded model by EMBER, by RMU and by both, score them, attack them.
+
+    While it runs it gives `progress` (0 to 1) and a `message`, at the end report.json. It stops when its caller leaves.
 
     Args:
         concept: a listed concept, such as Golf
@@ -27,8 +29,7 @@ def study(concept: str, attack: str = Relearning.name, seed: int = 0, settings: 
             raise EmberDemoError("Choose one attack; with all of them a study takes many minutes. The command line runs them.")
         attacks = [settled(a, settings) for a in choose_by_name([attack], ATTACKS, "attack")]
         for event in run(_studied, concept, [settled(Ember(), settings), settled(RMU(), settings)], attacks, int(seed)):
-            pass
-        return event.result
+            yield event.result if event.done else {"progress": round(event.fraction, 3), "message": event.message}
     except EmberDemoError as error:
         raise gr.Error(str(error)) from None
 

@@ -1,5 +1,6 @@
 """Step 2: which concept, from which texts, and where the model holds it."""
 
+from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from ember_demo.pictures import trace_view
 from ember_demo.progress import part
 from ember_demo.sources import concept_names, gather, load_concept
 from ember_demo.texts import ENOUGH
+from ember_demo.ui.session import in_turn
 from ember_demo.ui.show import problem, status
 from ember_demo.ui.work import run
 from ember_demo.understanding import causal_trace
@@ -117,19 +119,22 @@ def _gathered(session, name, source, file, progress):
     return gather(name, session.model, "model", progress)
 
 
+@in_turn
 def trace(session, concept_name, seed):
-    """Where the knowledge lives, before anything is erased: (status, picture)."""
+    """Where the knowledge lives, before anything is erased: (status, picture, session)."""
     try:
         for event in run(_traced, session, concept_name, int(seed or 0)):
-            yield status(event), gr.skip()
-        yield "Nothing is changed.", event.result
+            yield status(event), gr.skip(), gr.skip()
+        name, found = event.result
+        traces = session.traces | {(name, int(seed or 0)): found}
+        yield "Nothing is changed.", trace_view(found, name), replace(session, traces=traces)
     except EmberDemoError as error:
-        yield problem(error), gr.skip()
+        yield problem(error), gr.skip(), gr.skip()
 
 
 def _traced(session, concept_name, seed, progress):
     concept = load_concept(concept_name)
-    return trace_view(causal_trace(session.model, concept, seed=seed, progress=progress).as_dict(), concept.name)
+    return concept.name, causal_trace(session.model, concept, seed=seed, progress=progress).as_dict()
 
 
 def chosen_concept(session, concept_name, texts, ask_model, progress):

@@ -226,5 +226,5 @@ def token_view(model, concept, edit, tokens):
 
 def _fresh(session, seed, texts):
     """The visitor's model, what was found in it and by searches, and nothing of an earlier erasure."""
-    kept = {"searches": session.searches, "features": session.features, "found_with": session.found_with, "turn": session.turn}
+    kept = {name: getattr(session, name) for name in ("searches", "traces", "features", "found_with", "turn")}
     return Session(session.model_id, session.precision, seed=int(seed or 0), texts=(texts or "").strip(), **kept)

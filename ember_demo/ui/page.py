@@ -8,6 +8,7 @@ import gradio as gr
 from ember_demo.attacks import Relearning
 from ember_demo.language_model import POCKET
 from ember_demo.pictures import CSS as PIECES
+from ember_demo.pictures import trace_view
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
 from ember_demo.ui.session import STUDIES, Session, Turn
 from ember_demo.ui.show import is_public
@@ -144,12 +145,23 @@ def build_page(model_id=POCKET, with_tour=False):
             event.then(show_rest, [session, compare.blind], rest, queue=False, show_progress="hidden", api_visibility="private")
             afterwards(event)
 
-        shown = [erase.features, erase.tokens, erase.keep, erase.scores, erase.pictures, compare.shown, compare.suggested, compare.talk]
+        shown = [
+            concept.trace,
+            erase.features,
+            erase.tokens,
+            erase.keep,
+            erase.scores,
+            erase.pictures,
+            compare.shown,
+            compare.suggested,
+            compare.talk,
+        ]
         shown += [attack.said, attack.plot, attack.results, taken.files]
 
         def show(session, blind=False):
             """All that the steps show of a session."""
             return {
+                concept.trace: trace_view(session.trace, session.concept.name) if session.trace else "",
                 erase.features: gr.update(
                     choices=erase_step.feature_choices(session.features),
                     value=list(session.ember.skip_features) if session.edits else [],
@@ -202,7 +214,7 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_name="texts",
         )
-        traced = [concept.said, concept.trace]
+        traced = [concept.said, concept.trace, session]
         tracing = concept.where.click(
             concept_step.trace, [session, concept.concept, concept.seed], traced, show_progress="hidden", api_name="trace"
         )

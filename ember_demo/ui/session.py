@@ -58,10 +58,10 @@ def in_turn(handler):
 @dataclass
 class Session:
     """`texts`: the visitor's own, of the concept; `ember` and `baseline`: the erasers, as chosen; `searches`: by concept and baseline, the best
-    one found and the trials; `features` of the factorization that `found_with` tells; `edits` and `scores` by variant; `results` by attack and
-    variant; `turns` of the conversation, each with its answers by column; `attacked`: by column, the variant that an attack started from, its name
-    and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`: columns in the order of blind mode; `seconds` by
-    kind of work; `key`: of its link, once something is erased."""
+    one found and the trials; `traces`: of listed concepts, by name and seed; `features` of the factorization that `found_with` tells; `edits` and
+    `scores` by variant; `results` by attack and variant; `turns` of the conversation, each with its answers by column; `attacked`: by column, the
+    variant that an attack started from, its name and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`:
+    columns in the order of blind mode; `seconds` by kind of work; `key`: of its link, once something is erased."""
 
     model_id: str
     precision: str
@@ -71,6 +71,7 @@ class Session:
     ember: object = field(default_factory=Ember)
     baseline: object = field(default_factory=RMU)
     searches: dict = field(default_factory=dict)
+    traces: dict = field(default_factory=dict)
     features: list = field(default_factory=list)
     found_with: tuple = ()
     edits: dict = field(default_factory=dict)
@@ -89,10 +90,15 @@ class Session:
     def model(self):
         return shared_model(self.model_id, self.precision)
 
+    @property
+    def trace(self):
+        """Where the model holds the concept, if that was looked at: a trace is of a listed concept, not of a visitor's texts."""
+        return self.traces.get((self.concept.name, self.seed)) if self.concept and not self.texts else None
+
     def report(self):
         report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed, self.seconds)
         best, trials = self.searches.get((self.concept.name, self.baseline.name), (None, []))
-        return report | {"trace": None, "skipped": {}, "searches": {best.name: trials} if best else {}}
+        return report | {"trace": self.trace, "skipped": {}, "searches": {best.name: trials} if best else {}}
 
     def export(self):
         """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""

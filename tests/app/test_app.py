@@ -16,6 +16,7 @@ import ember_demo as ed
 from ember_demo.ui import compare_step, concept_step, erase_step
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, shared_model
+from ember_demo.ui.work import MODEL_LOCK
 from tests.conftest import assert_same, snapshot
 
 
@@ -211,6 +212,20 @@ def test_a_program_gets_a_whole_study_in_one_call(url):
         client.predict("Golf", "magic", 0, "", api_name="/study")
 
 
+def test_a_whole_study_stops_when_its_caller_leaves(url):
+    client, before = Client(url, verbose=False), snapshot(shared_model("pocket", "auto"))
+    job = client.submit("Golf", "relearning", 0, "relearning.epochs=50", api_name="/study")
+    while len(job.outputs()) < 3:
+        time.sleep(0.1)
+    assert {"progress", "message"} == job.outputs()[-1].keys()
+    job.cancel()
+    ended = time.monotonic() + 30
+    while MODEL_LOCK.locked() and time.monotonic() < ended:
+        time.sleep(0.1)
+    assert not MODEL_LOCK.locked()
+    assert_same(shared_model("pocket", "auto"), before)
+
+
 def test_too_few_texts_are_refused(url):
     status = Client(url, verbose=False).predict("Wizards", "5", 0, "rmu", "Wizards cast spells with their wands.", api_name="/erase")[0]
     assert "at least 40" in status
@@ -272,4 +287,7 @@ def test_a_search_of_settings_and_a_trace_show_pictures(url):
     assert "best of 2 trials" in status and picture.count("<circle") == 2
     status, picture = client.predict("Golf", 0, api_name="/trace")
     assert "Nothing is changed" in status and picture.count("<rect") == 5 * 3
+    client.predict("Golf", "5", 0, "rmu", "", False, [], [], "rmu.steps=1", api_name="/erase")
+    report = next(path for path in client.predict(api_name="/export") if path.endswith("report.json"))
+    assert len(json.loads(Path(report).read_text(encoding="utf-8"))["trace"]["restored"]) == 5
     assert "Knitting" in client.predict("Knitting", 0, api_name="/trace")[0]

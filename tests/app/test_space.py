@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import app
 from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.ui import model_step
 from ember_demo.ui.session import Session
-from ember_demo.ui.show import settled
+from ember_demo.ui.show import is_public, settled
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ZeroGPU forks, which Windows does not")
@@ -33,6 +34,19 @@ def test_folders_of_a_public_server_are_not_opened(tmp_path):
     *_, (status, _) = model_step.load(session, str(tmp_path), "auto", closed=True)
     assert "not open to visitors" in status
     assert "not open to visitors" in model_step.offer(str(tmp_path), "auto", closed=True)
+
+
+@pytest.mark.parametrize(
+    "options, public", [([], False), (["--host", "localhost"], False), (["--host", "0.0.0.0"], True), (["--share"], True)]
+)
+def test_an_address_that_others_reach_makes_a_server_public(options, public, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["app.py", *options])
+    monkeypatch.setattr(app, "shared_model", lambda *_: None)
+    monkeypatch.setattr(app, "build_page", lambda *_: sys.exit("here it would be served"))
+    monkeypatch.setenv("EMBER_PUBLIC", "")
+    with pytest.raises(SystemExit, match="here it would be served"):
+        app.main()
+    assert is_public() == public
 
 
 @pytest.mark.parametrize("setting", ["ember.judge=https://example.org/v1", "ember.judge=nobody/a-model", "ember.published=out"])

@@ -181,6 +181,24 @@ def test_a_link_that_is_gone_says_so(page, url):
     expect(page.get_by_text("links are good for an hour")).to_be_visible()
 
 
+def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page):
+    press(page, "Next: choose a concept")
+    texts, chosen = page.locator("#texts textarea"), page.get_by_label("Concept to erase")
+    page.get_by_text("bring its texts", exact=False).first.click()
+    texts.fill("Dumbledore keeps a phoenix.")
+    chosen.fill("Uranium")
+    chosen.press("Enter")
+    expect(texts).to_have_value("")
+    press(page, "Next: erase it")
+    erase_quickly(page)
+    page.reload()
+    expect(page.locator("#verdict")).to_contain_text("Uranium", timeout=30_000)
+    for _ in range(2):
+        press(page, "Back")
+    expect(chosen).to_have_value("Uranium")
+    expect(page.locator("#settings textarea")).to_have_value("")
+
+
 def test_two_visitors_at_once_see_only_their_own(browser, url):
     before = snapshot(shared_model("pocket", "auto"))
     with visit(browser, url) as one, visit(browser, url) as other:
@@ -232,6 +250,12 @@ def test_the_tour_tells_and_plays(page):
     press(page, "Next scene")
     expect(page.locator("#tour-notes")).to_contain_text("2 of 9")
     expect(page.locator("#trace svg")).to_be_visible(timeout=120_000)
+    press(page, "Next scene")
+    expect(page.locator("#erase-status")).to_contain_text("%", timeout=60_000)
+    stop(page, "#erase-status")  # the Stop of the step, not that of the tour
+    said = page.locator("#erase-status").inner_text()
+    page.wait_for_timeout(3000)
+    assert page.locator("#erase-status").inner_text() == said
 
 
 def test_an_unknown_concept_gets_a_sentence(page):

@@ -75,6 +75,7 @@ def test_a_reader_that_has_had_enough_is_no_error():
         (["--concept", "Golf", "--data", "nowhere"], "missing"),
         (["--concept", "Golf", "--set", "rmu.pace=80"], "it has layer"),
         (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number"),
+        (["--concept", "Golf", "--set", "ember.share=1.5"], "from 0 to 1"),
         (["--concept", "Golf", "--set", "snmf.rank=5"], "in it are ember, rmu"),
         (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "in it are ember, rmu."),
     ],
@@ -196,6 +197,20 @@ def test_an_erasure_is_saved_as_an_edit_that_loads_again(tmp_path, capsys, model
     assert edit.details["settings"]["ember"]["delta"] == 5.0
     with edit.applied(model):
         assert accuracy_of(model, load_concept("Golf").select("concept", "test")) <= 0.3
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--concept", "Knitting"], ", ".join(concept_names())),
+        (["--concept", "Golf", "--erasers", "none"], "Name an eraser"),
+        (["--concept", "Golf", "--texts", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_an_erasure_that_cannot_be_is_refused_before_a_model_is_loaded(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("ember_demo.language_model.load_model", lambda *_: pytest.fail("a model was loaded"))
+    status, out, err = run(capsys, "erase", "--out", str(tmp_path / "out"), *arguments)
+    assert status == 1 and out == "" and says in err and len(err.strip().splitlines()) == 1
 
 
 def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,12 @@ def test_runs_made_in_other_ways_are_not_mixed_in(tmp_path):
     (tmp_path / "pocket-golf-0.json").write_text(json.dumps({"grid": grid.ways(), "model": {"id": "Pocket"}}))
     with pytest.raises(ed.EmberDemoError, match="another --out"):
         run_grid(grid, tmp_path)
+    for seed, fingerprint in ((0, "a"), (1, "b")):
+        report = {"grid": grid.ways(), "model": {"id": "pocket", "fingerprint": fingerprint}, "concept": "Golf", "seed": seed}
+        report |= {"settings": {}, "variants": {}, "attacks": {}}
+        (tmp_path / f"pocket-golf-{seed}.json").write_text(json.dumps(report))
+    with pytest.raises(ed.EmberDemoError, match="other weights of pocket"):
+        run_grid(replace(grid, seeds=(0, 1)), tmp_path)
     (tmp_path / "pocket-golf-0.json").write_text("{")
     with pytest.raises(ed.EmberDemoError, match="damaged"):
         run_grid(grid, tmp_path)

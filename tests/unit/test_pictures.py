@@ -4,8 +4,10 @@ import re
 
 import numpy as np
 
+from ember_demo.erasers import ERASERS
 from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map
 from ember_demo.ui.session import Session, Studies, _files
+from ember_demo.wording import COLORS, color, label
 
 
 def test_answers_stand_row_by_row_with_right_and_wrong_in_words():
@@ -24,6 +26,13 @@ def test_what_a_model_or_a_person_writes_cannot_run():
     turn = {"question": "<script>1</script>", "reference": "<b>", "answers": {"a": {"text": "<img src=x onerror=1>", "right": None}}}
     shown = conversation([turn], [("a", "<i>", "<u>", "#000")])
     assert not re.search(r"<(script|img|i>|u>)", shown)
+
+
+def test_whatever_the_baseline_its_variants_are_told_apart():
+    assert len(set(COLORS.values())) == len(COLORS)
+    for name in set(ERASERS) - {"ember"}:
+        variants = ("original", name, "ember", f"ember+{name}", "control")
+        assert len({color(v) for v in variants}) == len({label(v) for v in variants}) == 5
 
 
 def test_bars_are_as_long_as_their_shares():
