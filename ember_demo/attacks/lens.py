@@ -16,6 +16,8 @@ from ember_demo.errors import ConceptError
 from ember_demo.evaluation import CHANCE, Reply, ask, choose_options, first_wordings, share_right
 from ember_demo.hidden import hidden_states
 
+OWN_CHOICE = "the model's own choice"
+
 
 @dataclass(frozen=True)
 class LogitLens(Attack):
@@ -53,13 +55,14 @@ class LinearProbe(Attack):
     """A linear map from the hidden state at the end of a question to its answer, taken as the mean of its tokens' rows of the output head.
 
     It is fitted (ridge regression) on the questions that an attacker may know, of every kind, and picks of the four options of the others the one
-    that lies nearest; 0 is guessing. The layer is chosen on the validation questions.
+    that lies nearest; 0 is guessing. The layer, or else the model's own choice among the options, is chosen on the validation questions.
     """
 
     name: ClassVar[str] = "linear-probe"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = (
-        "Learns, on what the attacker knows, to read answers off the model's inner states, and lets that choose among four options for the rest."
+        "Learns, on what the attacker knows, to read answers off the model's inner states, and lets that choose among four options for the rest, or "
+        "else lets the model choose itself."
     )
 
     ridge: float = 10.0
@@ -67,8 +70,7 @@ class LinearProbe(Attack):
     def begin(self, model, questions, progress, before=None):
         """With the model's own choice among the options."""
         curve, tests = Curve(progress, chance=CHANCE), [q for q in first_wordings(questions) if len(q.wrong) == 3]
-        own = choose_options(model, tests)
-        curve.add([Reply(q, q.answer if right else "", right, True) for q, right in own], "the model's own choice", 0.0)
+        curve.add(_own_choices(model, tests), OWN_CHOICE, 0.0)
         return curve
 
     def attack(self, model, concept, seed, progress, curve):
@@ -78,7 +80,8 @@ class LinearProbe(Attack):
         )
         if not (known and trials and tests):
             raise ConceptError(f"{concept.name} has no relearn, validation and test questions with four options for a probe; give some.")
-        answers, found, chosen = _answers(model, [q.answer for q in known]), {}, {}
+        answers = _answers(model, [q.answer for q in known])
+        found, chosen = {OWN_CHOICE: share_right(_own_choices(model, trials))}, {OWN_CHOICE: curve.replies}
         for layer in range(len(model.layers)):
             progress(layer / len(model.layers), f"Probing layer {layer + 1}")
             probe = make_pipeline(StandardScaler(), Ridge(alpha=self.ridge)).fit(_states(model, known, layer), answers)
@@ -88,6 +91,10 @@ class LinearProbe(Attack):
         best = max(found, key=found.get)
         curve.add(chosen[best], best)
         return self.result(curve, chosen=best, on_validation=found)
+
+
+def _own_choices(model, questions):
+    return [Reply(q, q.answer if right else "", right, True) for q, right in choose_options(model, questions)]
 
 
 def _states(model, questions, layer, batch_size=64):

@@ -17,7 +17,7 @@ from ember_demo.progress import part
 
 SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
 ADAPTER_RANK, ADAPTER_RATE = 16, 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
-ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer at a rate of {ADAPTER_RATE:g}, and the embedding table"
+ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer, at {{:g}}, and the embedding table"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FineTuning(Attack):
         """These settings with the learning rate that suits the model where it is None."""
         if self.learning_rate is not None:
             return self
-        return replace(self, learning_rate=SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE)
+        return replace(self, learning_rate=_usual_rate(model))
 
     def attack(self, model, concept, seed, progress, curve):
         questions = concept.select("concept", "test")
@@ -71,7 +71,7 @@ class FineTuning(Attack):
 
     def trains(self, model):
         """What is trained, in words."""
-        return ADAPTERS if model.precision == "4bit" else "every weight"
+        return ADAPTERS.format(_adapter_rate(model, self.learning_rate)) if model.precision == "4bit" else "every weight"
 
     def trainable(self, model):
         """A context with the parameters to train, as groups for the optimizer; the model is put back after it."""
@@ -182,16 +182,14 @@ class RelearningRows(Relearning):
 class RelearningSweep(Relearning):
     """The strongest of many: rates, epochs and numbers of facts, chosen on the validation questions.
 
-    Every rate is tried for an epoch on a share of the facts, and the best of them for more epochs on all of them.
+    Every rate is tried for an epoch on a share of the facts; then the usual rate, and the best where it is another, for more epochs on all of them.
     """
 
     name: ClassVar[str] = "relearning-sweep"
     description: ClassVar[str] = (
-        "Fine-tunes at several rates, on half of the facts and at the best rate on all of them, and keeps the attacker that gets most back."
+        "Fine-tunes at several rates, on half of the facts and at the best rates on all of them, and keeps the attacker that gets most back."
     )
 
-    epochs: int = 2
-    batch_size: int = 16
     rates: tuple = (1.0, 3.0)  # times the usual one
     share: float = 0.5  # of the facts, on which the rates are tried
     points: ClassVar[int] = 2
@@ -202,8 +200,10 @@ class RelearningSweep(Relearning):
         if not trials:
             raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
         documents, settings = self.documents(model, concept), self.resolved(model)
-        few = random.Random(seed).sample(documents, max(1, round(self.share * len(documents))))
-        found, replies, attackers = [], [], len(self.rates) + 1
+        facts = list(dict.fromkeys(q.fact for q in concept.select("concept", "relearn")))
+        known = set(random.Random(seed).sample(facts, max(1, round(self.share * len(facts)))))
+        few = [d for q, d in zip(concept.select("concept", "relearn"), documents) if q.fact in known]
+        found, replies, attackers = [], [], len(self.rates) + 2
 
         def attacker(number, rate, documents, epochs):
             def tried(epoch):
@@ -217,9 +217,20 @@ class RelearningSweep(Relearning):
 
         for number, times in enumerate(self.rates):
             attacker(number, times * settings.learning_rate, few, 1)
-        attacker(attackers - 1, _strongest(found)["learning_rate"], documents, self.epochs)
+        best = _strongest(found)["learning_rate"]
+        for number, rate in enumerate(dict.fromkeys((settings.learning_rate, best)), len(self.rates)):
+            attacker(number, rate, documents, self.epochs)
         curve.add(replies, "strongest attacker")
         return settings.result(curve, chosen=_strongest(found), trials=found)
+
+
+def _usual_rate(model):
+    return SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE
+
+
+def _adapter_rate(model, rate):
+    """As many times the adapters' usual rate as `rate` is times that of the weights."""
+    return ADAPTER_RATE * rate / _usual_rate(model)
 
 
 def _strongest(trials):
@@ -251,7 +262,7 @@ def _adapters(model, rate):
         try:
             adapted = get_peft_model(model.network, LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules="all-linear"))
             adapters = [p for p in adapted.parameters() if p.requires_grad]
-            yield [{"params": adapters, "lr": ADAPTER_RATE}, {"params": [model.embeddings.requires_grad_(True)], "lr": rate}]
+            yield [{"params": adapters, "lr": _adapter_rate(model, rate)}, {"params": [model.embeddings.requires_grad_(True)], "lr": rate}]
         finally:
             if adapted:
                 adapted.unload()

@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,12 +20,13 @@ SPACED = re.compile(r"([\u0120\u2581]?)(.*)", re.DOTALL)  # how vocabularies wri
 class Reset(Attack):
     """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again.
 
-    Where no row looks edited there is nothing to reset, and retraining alone is another attack.
+    Where no row looks edited it retrains all the same, so that every variant and the control are attacked alike.
     """
 
     changes_weights: ClassVar[bool] = True
 
     epochs: int = 1
+    learning_rate: float | None = None  # of the retraining, as in `relearning`
 
     @property
     def points(self):
@@ -45,14 +46,14 @@ class Reset(Attack):
                     table = model.parameter(name)
                     table[rows] = values.to(table)
             curve.add(ask(model, questions) if count else curve.replies, "reset", 0.1)
-            if count and self.epochs and concept.select("concept", "relearn"):
-                relearning = Relearning(epochs=self.epochs).resolved(model)
+            relearning = Relearning(epochs=self.epochs, learning_rate=self.learning_rate).resolved(model)
+            if self.epochs and concept.select("concept", "relearn"):
 
                 def asked(epoch):
                     curve.add(ask(model, questions), f"epoch {epoch}", 0.1 + 0.9 * epoch / self.epochs)
 
                 relearning.train(model, relearning.documents(model, concept), seed, part(progress, 0.1, 1), asked)
-        return self.result(curve, rows=count)
+        return replace(self, learning_rate=relearning.learning_rate).result(curve, rows=count)
 
 
 @dataclass(frozen=True)
