@@ -1,5 +1,10 @@
 """EMBER: erase a concept from a language model's token embeddings, and try to get it back."""
 
+import os
+
+# Before huggingface_hub is imported: without it, a download through its Xet storage that fails raises plain RuntimeErrors.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
 from ember_demo import attacks, erasers
 from ember_demo.concept import Concept, Question
 from ember_demo.edit import WeightEdit

@@ -3,23 +3,24 @@
 import argparse
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ember_demo.errors import NO_ROOM, EmberDemoError, out_of_memory
+from ember_demo.errors import NO_ROOM, ArgumentError, EmberDemoError, out_of_memory
 
 SEARCH = "search.log"  # in the folder of results: the trials of a search
 
 
 def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
-    options, unknown = _parser().parse_known_args(arguments)
-    if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command at hand
-    _check(options.parser, options)
     try:
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command at hand
+        _check(options.parser, options)
         options.run(options)
         sys.stdout.flush()
         return 0
@@ -28,7 +29,7 @@ def main(arguments=None):
         return 0
     except EmberDemoError as error:
         print(f"ember_demo: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ArgumentError) else 1
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -52,6 +53,9 @@ def _parser():
     study.add_argument("--attacks", help="comma-separated, all or none; default: relearning, in the form that the concept has material for")
     study.add_argument(
         "--tune", type=int, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
+    )
+    study.add_argument(
+        "--no-questions", action="store_true", help="with --texts: the model writes no questions, so nothing is scored or attacked"
     )
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
     study.add_argument(
@@ -85,7 +89,7 @@ def _parser():
     tune.add_argument("eraser")
     tune.add_argument("--concepts", help="comma-separated; default: all packs")
     tune.add_argument("--trials", type=int, default=20, metavar="N")
-    tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument("--seed", type=_seed, default=0)
     tune.add_argument("--out", required=True, type=Path, metavar="DIR", help="keeps the trials, so that a cut search goes on")
     tune.set_defaults(run=_tune, parser=tune)
 
@@ -109,7 +113,7 @@ def _parser():
     train = pocket.add_parser("train", help="make it again")
     train.add_argument("--without", metavar="CONCEPT", help="leave a concept out: the never-learned control")
     train.add_argument("--out", required=True, type=Path, metavar="DIR")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_seed, default=0)
     train.add_argument("--threads", type=int)
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for an entry of the recipe")
     train.set_defaults(run=_train, parser=train)
@@ -159,7 +163,7 @@ def _add_model(parser):
     parser.add_argument("--model", default="pocket", help="pocket, a Hub id or a folder")
     parser.add_argument("--precision", default="auto", choices=("auto", "4bit", "bf16", "fp16", "fp32"))
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run on this machine")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
 
 
@@ -194,7 +198,7 @@ def _study(options):
     _refuse_unused(settings, erasers, ATTACKS.values() if options.attacks is None else attacks)
     progress = terminal()
     model, concept = _model_and_concept(options, progress)
-    if options.attacks is None:
+    if options.attacks is None and not options.no_questions:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
         _refuse_unused(settings, erasers, attacks)
     erasers, attacks = ([_configured(thing, model, options, settings) for thing in things] for things in (erasers, attacks))
@@ -211,7 +215,7 @@ def _refuse_unused(settings, erasers, attacks):
     names = [thing.name for thing in (*erasers, *attacks)] + ["ember" for thing in erasers if hasattr(thing, "ember")]
     unused = [name for name in settings if name not in names]
     if unused:
-        raise EmberDemoError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(dict.fromkeys(names)) or 'none'}.")
+        raise ArgumentError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(dict.fromkeys(names)) or 'none'}.")
 
 
 def _searched(model, concept, erasers, options, progress):
@@ -274,13 +278,15 @@ def _erase(options):
 
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
-    from ember_demo.share import check_whole, made_folder, push, save_edit, save_model
+    from ember_demo.share import check_login, check_whole, made_folder, push, save_edit, save_model
     from ember_demo.study import choose_by_name
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     if not erasers:
-        raise EmberDemoError(f"Name an eraser: {', '.join(ERASERS)}.")
+        raise ArgumentError(f"Name an eraser: {', '.join(ERASERS)}.")
     progress = terminal()
+    if options.push:
+        check_login()
     made_folder(options.out)
     model, concept = _model_and_concept(options, progress)
     if options.whole:
@@ -305,7 +311,8 @@ def _model_and_concept(options, progress):
         texts = check_enough(options.concept, gather(options.concept, None, texts))
     concept = None if texts else load_concept(options.concept, data=options.data)
     model = load_model(options.model, options.precision, options.trust_remote_code)
-    needs_questions = getattr(options, "delta", None) is None  # else nothing is chosen by them, and erasing scores nothing
+    # By a strength that is given nothing is chosen, and erasing scores nothing.
+    needs_questions = getattr(options, "delta", None) is None and not getattr(options, "no_questions", False)
     return model, concept or load_concept(options.concept, model, texts=texts, write=needs_questions, progress=progress)
 
 
@@ -384,7 +391,7 @@ def _setting(text):
     try:
         return name, type(RECIPE[name])(value)
     except (KeyError, ValueError):
-        raise EmberDemoError(f"--set {text} is not NAME=NUMBER with a name of the recipe: {', '.join(RECIPE)}.") from None
+        raise ArgumentError(f"--set {text} is not NAME=NUMBER with a name of the recipe: {', '.join(RECIPE)}.") from None
 
 
 def _bench(options):
@@ -448,6 +455,13 @@ def _list(rows, as_json):
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         print(f"{row['name']:{width}}  {row['description']}")
+
+
+def _seed(text):
+    """A seed that every generator takes; else ArgumentError."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
+        raise ArgumentError(f"--seed {text} is not a whole number from 0 to {2**32 - 1}; give one.")
+    return int(text)
 
 
 def _names(text):

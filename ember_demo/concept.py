@@ -41,7 +41,8 @@ class Concept:
     """What to erase: sentences on it, sentences on anything else, and questions of three kinds.
 
     paragraphs: what an attacker of the paper's form trains on, none of it about a test subject.
-    fluency_texts: general text on which fluency is measured, by split; the neutral texts where none is given.
+    fluency_texts: general text on which fluency is measured, by split; where none is given, a quarter of the neutral texts at most, which then
+    no eraser sees (`retain_texts`).
     """
 
     name: str
@@ -59,7 +60,17 @@ class Concept:
         self.questions = [q if isinstance(q, Question) else Question(**q) for q in self.questions]
         if not self.fluency_texts:
             halves = self.neutral_texts[::2], self.neutral_texts[1::2] or self.neutral_texts
-            self.fluency_texts = {split: texts[:FLUENCY_TEXTS] for split, texts in zip(("validation", "test"), halves)}
+            count = max(1, min(FLUENCY_TEXTS, len(self.neutral_texts) // 8))
+            self.fluency_texts = {split: texts[:count] for split, texts in zip(("validation", "test"), halves)}
+
+    @property
+    def retain_texts(self):
+        """The neutral texts that erasers may use: those that fluency is not measured on; ConceptError where there are none."""
+        measured = {text for texts in self.fluency_texts.values() for text in texts}
+        kept = [text for text in self.neutral_texts if text not in measured]
+        if not kept:
+            raise ConceptError(f"Fluency is measured on all neutral texts of {self.name}, so none is left to erase by; give more of them.")
+        return kept
 
     def select(self, kind, split):
         """The questions of one kind and split."""

@@ -113,7 +113,9 @@ class WeightEdit:
         changes = dict(self.changes)
         for name, change in other.changes.items():
             changes[name] = changes[name] + change if name in changes else change
-        return WeightEdit(changes, self.fingerprint, self.details | other.details)
+        settings = self.details.get("settings", {}) | other.details.get("settings", {})
+        details = self.details | other.details | ({"settings": settings} if settings else {})
+        return WeightEdit(changes, self.fingerprint, details)
 
     def save(self, path):
         """Write the edit as safetensors, with the base model's fingerprint in its header."""
@@ -136,5 +138,5 @@ class WeightEdit:
             names = [key.removesuffix(":delta") for key in tensors if key.endswith(":delta")]
             changes = {name: Change(tensors[f"{name}:delta"], tensors.get(f"{name}:rows")) for name in names}
             return cls(changes, header["fingerprint"], json.loads(header["details"]))
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, ValueError, RecursionError) as error:
             raise EditError(f"{path} is not an edit saved by this program, or it is damaged; save the edit again.") from error

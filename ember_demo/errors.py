@@ -5,6 +5,10 @@ class EmberDemoError(Exception):
     """Bad input or a machine that is too small; the message is fit to be shown as it is."""
 
 
+class ArgumentError(EmberDemoError):
+    """A name that there is not, or a value that cannot be taken, for something to be given: an eraser, an attack, a setting, a seed."""
+
+
 class ModelError(EmberDemoError):
     """A model that cannot be found, opened or fitted into memory."""
 
@@ -26,7 +30,7 @@ def out_of_memory(error):
     )
 
 
-NO_ROOM = "There was not enough memory for this step; the model is as it was. Load it with --precision 4bit, or choose a smaller one."
+NO_ROOM = "There was not enough memory for this step; the model is as it was. Load it in 4 bit, or choose a smaller one."
 
 
 class Stopped(EmberDemoError):

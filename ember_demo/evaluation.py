@@ -39,12 +39,13 @@ class Scores:
     choice_form: how the four options are asked: "likelihood" (the likeliest of the four as an answer) or "letter" (A to D, as instruct models are used to).
     answer_probability: by kind, the probability a token of the reference answer (geometric mean over its tokens, mean over facts);
     where open answers seldom match word for word, it still tells what is known.
+    invalid_rate: by kind, the share of open answers that cannot be read as one: empty, or without an end.
     truth_ratios: by kind, of every fact the mean likelihood of its wrong options by that of its answer, each a token (TOFU, arXiv 2401.06121, eq. 1).
     model_utility: harmonic mean over neighbouring and general questions of open accuracy, answer probability and max(0, 1 - truth ratio); TOFU has
     ROUGE where this has open accuracy. forget_quality: see the function; None where there is no control.
     perplexity: on general text, and on general text that follows a sentence on the concept.
-    efficacy, specificity, coherence, overall: in [0, 1], see Metrics in the README; derived: their
-    95% intervals by bootstrap over subjects.
+    efficacy, specificity, coherence, overall: in [0, 1], see Metrics in the README; specificity is None where nothing else was asked about, and
+    overall then leaves it out. derived: 95% intervals of efficacy and specificity by bootstrap over subjects.
     """
 
     accuracy: dict
@@ -55,10 +56,10 @@ class Scores:
     answer_probability: dict
     truth_ratios: dict = field(repr=False)
     model_utility: float | None
-    invalid_rate: float
+    invalid_rate: dict
     perplexity: dict
     efficacy: float
-    specificity: float
+    specificity: float | None
     coherence: float
     overall: float
     derived: dict
@@ -71,12 +72,13 @@ class Scores:
         for kind in self.accuracy:
             flat[f"{kind}_accuracy"] = self.accuracy[kind]
             flat[f"{kind}_interval"] = self.interval[kind]
+            flat[f"{kind}_invalid_rate"] = self.invalid_rate[kind]
             if kind in self.choice_accuracy:
                 flat[f"{kind}_choice_accuracy"] = self.choice_accuracy[kind]
             if kind in self.answer_probability:
                 flat[f"{kind}_answer_probability"] = self.answer_probability[kind]
         return flat | {
-            "invalid_rate": self.invalid_rate,
+            "invalid_rate": share_invalid(self.replies),
             "efficacy": self.efficacy,
             "choice_efficacy": self.choice_efficacy,
             "choice_form": self.choice_form,
@@ -133,7 +135,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         answer_probability=probability,
         truth_ratios=ratios,
         model_utility=_model_utility(accuracy, probability, ratios),
-        invalid_rate=_mean(not r.valid for r in replies),
+        invalid_rate={kind: share_invalid(_of(replies, kind)) for kind in accuracy},
         perplexity=perplexity,
         efficacy=efficacy,
         specificity=specificity,
@@ -174,6 +176,11 @@ def share_right(replies):
     return _mean(r.right for r in replies)
 
 
+def share_invalid(replies):
+    """Share of answers that cannot be read as one."""
+    return _mean(not r.valid for r in replies)
+
+
 def normalise(text):
     """Lower case, without accents, articles and punctuation."""
     text = unicodedata.normalize("NFKD", text.lower())
@@ -192,8 +199,8 @@ def wilson(share, n, z=1.96):
 
 
 def harmonic_mean(values):
-    """0 where a value is 0; 1 of no values."""
-    values = list(values)
+    """Of the values that are not None: 0 where one is 0; 1 of no values."""
+    values = [value for value in values if value is not None]
     if not values:
         return 1.0
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / v for v in values)
@@ -210,10 +217,10 @@ def kept_fraction_of_choices(accuracy, base):
 
 
 def _derive(accuracy, base):
-    """Efficacy and specificity from open accuracies by kind."""
+    """Efficacy and specificity from open accuracies by kind; specificity is None where there are none but the concept's."""
     efficacy = 1 - kept_fraction(accuracy["concept"], base["concept"])
     kept = [kept_fraction(accuracy[k], base[k]) for k in ("general", "similar") if k in accuracy]
-    return efficacy, harmonic_mean(kept)
+    return efficacy, harmonic_mean(kept) if kept else None
 
 
 def _choice_efficacy(accuracy, base):
@@ -325,8 +332,8 @@ def _bootstrap(replies, base_replies, samples=500):
         drawn = counts[rng.integers(len(subjects), size=(samples, len(subjects)))].sum(axis=1)
         draws[kind] = drawn[:, :2] / drawn[:, 2:]
     derived = [_derive({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)]
-    low, high = np.percentile(np.array(derived), [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(("efficacy", "specificity"))}
+    measured = {name: values for name, values in zip(("efficacy", "specificity"), zip(*derived)) if None not in values}
+    return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in measured.items()}
 
 
 def _of(replies, kind):

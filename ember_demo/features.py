@@ -122,7 +122,7 @@ def published_features(model, concept, source, rank, ratio, seed=42):
             concept_only[known[int(ids)]], neutral_only[known[int(ids)]] = ours, theirs
     try:
         chosen = {int(float(row["feature"])) for row in rows if float(row.get("ratio_abs") or row.get("metric_score") or "inf") >= ratio}
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConceptError(
             f"The table of features of {concept.name} in {source} has no numbers in its columns feature and ratio_abs ({error})."
         ) from None
@@ -137,7 +137,7 @@ def divide_tokens(model, concept):
 
     Raises ConceptError where fewer than 30 are the concept's alone.
     """
-    concept_ids, neutral_ids = _tokens(model, concept.texts), _tokens(model, concept.neutral_texts)
+    concept_ids, neutral_ids = _tokens(model, concept.texts), _tokens(model, concept.retain_texts)
     token_ids = np.array(sorted(concept_ids | neutral_ids))
     in_concept = np.isin(token_ids, list(concept_ids))
     in_neutral = np.isin(token_ids, list(neutral_ids))

@@ -25,6 +25,7 @@ from ember_demo.wording import label
 RUNNING = Lock()  # a study changes the one model of its process while it runs, and a worker may have several threads
 RELEARNING = Relearning.name
 METRICS = ("efficacy", "specificity", "coherence")
+MORE = {"choice_efficacy": "efficacy on four options", "concept_invalid_rate": "unreadable answers"}  # which runs of before lack
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ _loaded = lru_cache(maxsize=1)(load_model)  # a worker studies many runs on one 
 
 def _condensed(report):
     """What the tables need of a run."""
-    kept = ("concept_accuracy", *METRICS, "overall")
+    kept = ("concept_accuracy", *METRICS, "overall", *MORE)
     attacks = report["attacks"]
     return {
         "model": report["model"]["id"],
@@ -156,7 +157,7 @@ def _condensed(report):
         "concept": report["concept"],
         "seed": report["seed"],
         "delta": report["settings"].get("ember", {}).get("delta"),
-        "variants": {n: {k: s[k] for k in kept} for n, s in report["variants"].items()},
+        "variants": {n: {k: s.get(k) for k in kept} for n, s in report["variants"].items()},
         "attacks": {a: {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in by.items()} for a, by in attacks.items()},
         "facts": [
             [f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])]
@@ -177,14 +178,16 @@ def tables(runs):
 
 
 def overall_table(runs):
-    """Markdown: efficacy, specificity, coherence and relearning by variant."""
-    lines = [
-        "| variant | efficacy | specificity | coherence | correct before attack | correct after relearning |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Markdown: efficacy, specificity, coherence and relearning by variant; where all runs have them, also efficacy when the model only has to pick
+    one of four options, and the share of answers on the concept that cannot be read as one."""
+    keys = [*METRICS, *(key for key in MORE if all(s.get(key) is not None for r in runs for s in r["variants"].values()))]
+    heads = ["variant", *(MORE.get(key, key) for key in keys), "correct before attack", "correct after relearning"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]
-        cells = [_interval([(r["concept"], r["variants"][variant][k]) for r in scored]) for k in METRICS]
+        cells = [
+            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant][k] is not None]) for k in keys
+        ]
         attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
         cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HTTPError, InferenceTimeoutError
@@ -44,9 +43,9 @@ def make_judge(name, model):
         try:
             answer = client.chat_completion([{"role": "user", "content": text}], max_tokens=120, temperature=0.0)
             return answer.choices[0].message.content or ""
-        except (HTTPError, InferenceTimeoutError, OSError, ValueError) as error:
+        except (HTTPError, InferenceTimeoutError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ModelError(
-                f"The judge {name} did not answer ({type(error).__name__}); check its name and your login, or do without a judge."
+                f"The judge {public_name(name)} did not answer ({type(error).__name__}); check its name and your login, or do without a judge."
             ) from None
 
     return ask
@@ -57,11 +56,8 @@ def is_address(name):
 
 
 def public_name(name):
-    """The judge as it may stand in a report: an address without user, password and query."""
-    if not is_address(name):
-        return name
-    parts = urlsplit(name)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    """The judge as it may be shown: an address without user, password and query."""
+    return re.sub("//[^/]*@", "//", re.split("[?#]", name)[0]) if is_address(name) else name
 
 
 def judge_feature(ask, concept_name, tokens):

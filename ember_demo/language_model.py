@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
+    DryRunError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -20,6 +24,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
@@ -32,8 +37,9 @@ from transformers import (
     StoppingCriteria,
     TextIteratorStreamer,
 )
+from transformers.utils import cached_file
 
-from ember_demo.errors import ModelError
+from ember_demo.errors import ModelError, out_of_memory
 from ember_demo.memory import PRECISIONS, SCORED, Plan, Shape, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
@@ -67,17 +73,23 @@ DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 UNREADABLE = (
     OSError,
     ValueError,
+    TypeError,
     KeyError,
     AttributeError,
+    ArithmeticError,
     ImportError,
-    RecursionError,
+    RuntimeError,
     SafetensorError,
+    StrictDataclassError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
 )
 CUT = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead")  # how HTTP libraries call a transfer that ends too early
 DUPLICATES = ["consolidated*", "original/*", "onnx/*"]
+LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")  # how configurations call their number
+MOST_LAYERS = 500  # more than any model has; what is made of a million would fill the memory before anything is refused
+LARGEST_CONFIG = 1_000_000  # bytes
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -309,7 +321,7 @@ class LanguageModel:
         if not messages or not messages[-1]["content"].strip():
             raise ModelError("The question is empty; type one.")
         if self.tokenizer.chat_template:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self._in_template(messages, add_generation_prompt=True)
         turns = [("Answer: " if m["role"] == "assistant" else "Question: ") + m["content"] for m in messages]
         return (self.tokenizer.bos_token or "") + "\n".join([*turns, "Answer:"])
 
@@ -318,10 +330,24 @@ class LanguageModel:
         context = self.prompt(question)
         if self.tokenizer.chat_template:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            whole = self._in_template(messages)
             if whole.startswith(context):
                 return context, whole[len(context) :]
         return context, f" {answer}{self.tokenizer.eos_token}"
+
+    def _in_template(self, messages, **options):
+        """Messages in the chat template; a model that thinks before it answers, where its template can say so, is told not to."""
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, enable_thinking=False, **options)
+
+    @cached_property
+    def ends(self):
+        """Ids of the tokens that end an answer: those that the model names, and the special one that its chat template puts after an answer."""
+        named = self.network.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        found = set(named if isinstance(named, list) else [named]) - {None}
+        after = self.dialogue("Who?", "Nobody")[1].partition("Nobody")[2]
+        first = self.tokenizer(after, add_special_tokens=False)["input_ids"][:1]
+        added = self.tokenizer.added_tokens_decoder
+        return sorted(found | {i for i in first if i in added and added[i].special})
 
     def encode(self, prompts, padding_side="left"):
         """Token ids and attention mask of prompts that already hold their special tokens."""
@@ -341,7 +367,12 @@ class LanguageModel:
         def generate():
             try:
                 self.network.generate(
-                    **inputs, do_sample=False, max_new_tokens=max_new_tokens, streamer=streamer, stopping_criteria=[_StopOn(stop)]
+                    **inputs,
+                    do_sample=False,
+                    max_new_tokens=max_new_tokens,
+                    eos_token_id=self.ends,
+                    streamer=streamer,
+                    stopping_criteria=[_StopOn(stop)],
                 )
             except Exception as error:  # handed to the reader below
                 failure.append(error)
@@ -368,10 +399,9 @@ class LanguageModel:
         answers = []
         for start in range(0, len(questions), batch_size):
             inputs = self.encode([self.prompt(q) for q in questions[start : start + batch_size]])
-            output = self.network.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+            output = self.network.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self.ends)
             output = output[:, inputs["input_ids"].shape[1] :]
-            ends = self.network.generation_config.eos_token_id or self.tokenizer.eos_token_id
-            ended = torch.isin(output, torch.tensor(ends, device=output.device)).any(dim=1)
+            ended = torch.isin(output, torch.tensor(self.ends, device=output.device)).any(dim=1)
             texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
             answers += [(text.strip(), bool(done)) for text, done in zip(texts, ended)]
         return answers
@@ -447,15 +477,13 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         raise ModelError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if not id.strip():
         raise ModelError("No model was named; type pocket, a Hub id or a folder.")
-    source = _source(id)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    with _explained(id):
+        config = _config(id, trust_remote_code)
         plan = plan_precision(_shape(config, trust_remote_code), precision)
-        if precision == "auto":
-            precision = plan.precision
-            if not plan.fits["chat"]:
-                raise ModelError(plan.reason)
-        source = _fetched(source, trust_remote_code, progress)
+        if not plan.fits["chat"] if precision == "auto" else plan.needs["chat"]["weights"] > plan.free:
+            raise ModelError(plan.reason)
+        precision = plan.precision
+        source = _fetched(_source(id), trust_remote_code, progress)
         progress(0.9, "Reading the weights")
         options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit()
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -467,8 +495,8 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
             trust_remote_code=trust_remote_code,
             **options,
         )
-    except UNREADABLE as error:
-        raise ModelError(_explain(id, error)) from error
+    if _devices() == "auto" and {"cpu", "disk"} & {str(device) for device in getattr(network, "hf_device_map", {}).values()}:
+        raise ModelError(f"{id} does not fit on the GPUs in {precision}; load it in 4 bit, or choose a smaller model.")
     if precision == "4bit":
         # A file stays mapped, whole, for as long as one weight is a part of it; the small ones first, so that most files go before the table is copied.
         for parameter in sorted(network.parameters(), key=torch.numel):
@@ -497,18 +525,42 @@ def describe(id, precision="auto"):
     if not id.strip():
         raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     shape = SHAPES.get(id)
-    if shape is None:
-        try:
-            shape = _shape(AutoConfig.from_pretrained(_source(id), trust_remote_code=False), False)
-        except UNREADABLE as error:
-            raise ModelError(_explain(id, error)) from error
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    here = Path(_source(id)).is_dir() or any(isinstance(try_to_load_from_cache(id, file), str) for file in weights)
+    with _explained(id):
+        shape = shape or _shape(_config(id, False), False)
+        here = _is_here(_source(id))
     return Offer(id, shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
 
 
 def _source(id):
     return str(ASSETS / "pocket") if id == POCKET else id
+
+
+def _config(id, with_code):
+    """The configuration of a model; ModelError where its model is not to be built."""
+    source = _source(id)
+    file = Path(cached_file(source, "config.json"))
+    if file.stat().st_size > LARGEST_CONFIG:
+        raise ModelError(f"The config.json of {id} is larger than 1 MB, so it is not one of a model; get the file again.")
+    counts = []
+    json.loads(file.read_text(encoding="utf-8"), object_hook=lambda entries: counts.extend(map(entries.get, LAYERS)))
+    if any(isinstance(count, int) and count > MOST_LAYERS for count in counts):
+        raise ModelError(f"The config.json of {id} names more than {MOST_LAYERS} layers; choose another model.")
+    config = AutoConfig.from_pretrained(source, trust_remote_code=with_code)
+    if getattr(config, "quantization_config", None):
+        raise ModelError(f"{id} is quantized already; give the model it was made from.")
+    return config
+
+
+def _is_here(source):
+    """Whether all of a model's weights are on this machine."""
+    if Path(source).is_dir():
+        return True
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        return False
+    index = Path(config).with_name("model.safetensors.index.json")
+    files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ["model.safetensors"]
+    return all(index.with_name(file).is_file() for file in files)
 
 
 def _fetched(source, with_code, progress):
@@ -524,8 +576,34 @@ def _fetched(source, with_code, progress):
                 progress(0.9 * done, f"Downloading {size(self.n)} of {size(self.total)}")
             return shown
 
-    wanted = DOWNLOADED + ["*.py"] * with_code
-    return snapshot_download(source, allow_patterns=wanted, ignore_patterns=DUPLICATES, tqdm_class=Reported)
+    class Unseen(tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options | {"disable": True})
+
+    wanted = {"allow_patterns": DOWNLOADED + ["*.py"] * with_code, "ignore_patterns": DUPLICATES}
+    reached = True
+    try:
+        files = snapshot_download(source, **wanted, dry_run=True, tqdm_class=Unseen)
+        _check_room(source, sum(file.file_size or 0 for file in files if file.will_download))
+    except DryRunError:
+        reached = False
+        if not _is_here(source):
+            raise ModelError(
+                f"The download of {source} was cut before all of its weights were here, and the Hub cannot be reached; "
+                "connect to the internet and load it again."
+            ) from None
+    return snapshot_download(source, **wanted, tqdm_class=Reported, local_files_only=not reached)
+
+
+def _check_room(source, needed):
+    """Raise ModelError where what is still to be downloaded does not fit on the disk."""
+    folder = Path(HF_HUB_CACHE).expanduser().absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    if needed > free:
+        raise ModelError(
+            f"Downloading {source} needs {size(needed)} on the disk, and {size(free)} are free; "
+            "make room, or set HF_HOME to a folder on another disk."
+        )
 
 
 def _shape(config, trust_remote_code):
@@ -558,20 +636,31 @@ def cpu_has_bfloat16():
 
 
 def _four_bit():
-    cuda = torch.cuda.is_available()
-    held = torch.bfloat16 if not cuda or torch.cuda.is_bf16_supported() else torch.float16
+    """Held in bfloat16, where float16 overflows, as in Gemma-2; computed in it too where the machine does so itself."""
+    quick = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else cpu_has_bfloat16()
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=held if cuda or cpu_has_bfloat16() else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if quick else torch.float32,
     )
-    return {"quantization_config": quantization, "dtype": held}
+    return {"quantization_config": quantization, "dtype": torch.bfloat16}
 
 
 def _attention(config):
     # Gemma-2 caps its attention scores, which only the eager kernel does on a CPU.
     return "eager" if config.model_type == "gemma2" else None
+
+
+@contextmanager
+def _explained(id):
+    """What goes wrong inside, as one sentence; a full memory is told by the caller."""
+    try:
+        yield
+    except UNREADABLE as error:
+        if out_of_memory(error):
+            raise
+        raise ModelError(_explain(id, error)) from error
 
 
 def _explain(id, error):
@@ -591,6 +680,8 @@ def _explain(id, error):
         return f"{id} needs code of its own to run, which is not executed here; choose a model of a standard family, or allow it with --trust-remote-code."
     if caused_by(SafetensorError):
         return f"The weights of {id} are damaged or cut short; get the files again."
+    if caused_by(ImportError) and "bitsandbytes" in text:
+        return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
     if Path(id).is_dir():
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):
@@ -603,8 +694,6 @@ def _explain(id, error):
         return f"The download of {id} was cut, and trying again did not help; load it again later: files that came whole are kept."
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled) or "connect" in text.lower():
         return f"{id} is not on this machine and the Hub cannot be reached; connect to the internet, or use the embedded model (pocket)."
-    if caused_by(ImportError) and "bitsandbytes" in text:
-        return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
     if "safetensors" in text:
         return f"{id} has no safetensors weights, and other kinds are not opened, since they can run code; choose another model."
     return (

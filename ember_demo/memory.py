@@ -2,10 +2,12 @@
 
 import ctypes
 import gc
+import math
 import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import torch
@@ -21,6 +23,8 @@ if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ and ha
     M_MMAP_THRESHOLD = -3
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**22)
 
+CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits: of version 2, or in its folder memory of version 1
+LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
 FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: nf4, with its scales quantized again (double quantization)
@@ -111,12 +115,24 @@ class Plan:
 
 
 def free_memory():
-    """Bytes free on all GPUs, or in RAM where there is none."""
+    """Bytes free on all GPUs, or in RAM, or what a container may have of it, where there is none."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         return sum(torch.cuda.mem_get_info(device)[0] for device in range(torch.cuda.device_count()))
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, container_room())
+
+
+def container_room(folder=CGROUPS):
+    """Bytes that a container's limit leaves, with those of cached files, which give way; infinite where there is no limit."""
+    for limit, used in LIMITS:
+        try:
+            lines = (folder / limit).with_name("memory.stat").read_text().splitlines()
+            cached = sum(int(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
+            return int((folder / limit).read_text()) - int((folder / used).read_text()) + cached
+        except (OSError, ValueError):  # there is none, or it is "max"
+            pass
+    return math.inf
 
 
 def weights_size(shape, precision):
@@ -214,7 +230,12 @@ def plan_precision(shape, precision="auto", free=None, cuda=None):
     """
     free = free_memory() if free is None else free
     cuda = torch.cuda.is_available() if cuda is None else cuda
-    choices = (precision,) if precision != "auto" else ("bf16",) if cuda else ("fp32", "bf16")
+    if precision != "auto":
+        choices = (precision,)
+    elif cuda:  # one without bfloat16 of its own would be slow in it, and float16 overflows in models such as Gemma-2
+        choices = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32",)
+    else:
+        choices = ("fp32", "bf16")
     if precision == "auto" and find_spec("bitsandbytes"):
         choices += ("4bit",)
     for chosen in choices:
@@ -233,7 +254,11 @@ def _reason(precision, found, free, cuda, asked):
     else:
         start = f"Loaded in {precision}"
     if tight and tight[0] == "chat":
-        return f"It needs {size(total['chat'])} even in {precision}, and {size(free)} are free {where}: it does not fit. Choose a smaller model."
+        less = "" if precision == "4bit" else "a lower precision or "
+        return (
+            f"It needs {size(total['chat'])} even in {precision}, and {size(free)} are free {where}: it does not fit. "
+            f"Choose {less}a smaller model."
+        )
     lasts = (
         f"; {', '.join(WORDS[w] for w in tight)} would need {size(total[tight[0]])} and {'does' if len(tight) == 1 else 'do'} not fit"
         if tight

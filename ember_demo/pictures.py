@@ -4,7 +4,7 @@ import itertools
 from html import escape
 
 from ember_demo.memory import WORDS, size
-from ember_demo.wording import COLORS, DEFINITIONS, color, label
+from ember_demo.wording import COLORS, DEFINITIONS, color, dash, label
 
 CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
@@ -14,7 +14,7 @@ CSS = """
 .scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto;width:0;min-width:100%}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
 .back{background:repeating-linear-gradient(45deg,var(--c) 0 4px,transparent 4px 8px)!important}.bar .track{display:flex}.legend,.note{opacity:.85}
-svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
+svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
 .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:1rem}.maps figure{margin:0}.maps svg{border:1px solid rgba(127,127,127,.35);border-radius:8px;width:100%;height:auto}
 .talk section{margin:0 0 1.4rem}.talk h2{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
@@ -56,15 +56,24 @@ def score_bars(variants, concept):
 
 
 def score_table(variants):
-    """The metrics as a table, each head with its definition on hover. `variants` as in report.json."""
+    """The metrics as a table, with intervals where there are some, each head with its definition on hover. `variants` as in report.json."""
     keys = [key for key in DEFINITIONS if any(key.replace(" ", "_") in s for s in variants.values())]
     heads = "".join(f"<th><abbr title='{escape(DEFINITIONS[k], quote=True)}'>{escape(k)}</abbr></th>" for k in keys)
     rows = []
     for name, scores in variants.items():
-        values = (scores.get(k.replace(" ", "_")) for k in keys)
-        cells = "".join(f"<td>{'' if v is None else f'{v:.2f}'}</td>" for v in values)
+        intervals = scores.get("intervals", {})
+        cells = "".join(f"<td>{figure(scores.get(k.replace(' ', '_')))}{_interval(intervals.get(k))}</td>" for k in keys)
         rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
     return f"<div class=scroll><table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
+
+
+def figure(value):
+    """A figure as tables show it; empty where it was not measured."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def _interval(ends):
+    return f"<br><small title='95% interval'>({ends[0]:.2f} to {ends[1]:.2f})</small>" if ends else ""
 
 
 def definitions():
@@ -125,11 +134,11 @@ def trace_view(trace, concept):
         return f"{max(0.0, 1 - value / known):.0%}" if known else "nothing"
 
     return (
-        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} a token. With noise in place of the "
+        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} for each piece of a word. With noise in place of the "
         f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only, "
-        "the stronger the colour the more: on the left and above, the words themselves carry it; further right, it has moved on.</p>"
+        "the stronger the colour the more. The first square is always full, as it puts the words themselves right; from there the colour moves on.</p>"
         f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
-        f"the average in the place of what the MLP layers make of these words, {lost(trace['without_mlps'])}. An erasure that changes only one of the "
+        f"the average in the place of what the layers look up on these words (in their MLPs), {lost(trace['without_mlps'])}. An erasure that changes only one of the "
         "two leaves what the other holds.</p>"
     )
 
@@ -159,15 +168,17 @@ def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=
     parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by step of the attack'>"]
     parts.append(_ticks(width, left, right, y))
     for number, step in enumerate(steps):
-        parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor=middle fill='currentColor'>{escape(step)}</text>")
+        anchor = "start" if number == 0 else "end" if number == len(steps) - 1 else "middle"  # long names stay inside the picture
+        parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor={anchor} fill='currentColor'>{escape(step)}</text>")
     parts.append(f"<text x={left + 4} y={y(0) - 5:.1f} font-size=11 fill='currentColor' opacity='.8'>0% is guessing</text>")
     legend = []
     for name, curve in curves.items():
         line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
-        dash = " stroke-dasharray='6 4'" if name == "control" else ""
-        parts.append(f"<polyline points='{line}' fill='none' stroke='{color(name)}' stroke-width='2.5'{dash}></polyline>")
+        look = f"stroke='{color(name)}' stroke-width='2.5' stroke-dasharray='{dash(name)}'"
+        parts.append(f"<polyline points='{line}' fill='none' {look}></polyline>")
         parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color(name)}'></circle>" for e, a in enumerate(curve)]
-        legend.append(f"<span style='color:{color(name)}'>&#9679;</span> {escape(label(name))}")
+        sample = f"<svg class=sample viewBox='0 0 34 8' aria-hidden=true><line x1=1 x2=33 y1=4 y2=4 {look}></line></svg>"
+        legend.append(f"{sample} {escape(label(name))}")
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
 
 
@@ -241,17 +252,19 @@ def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12
                 f"<line x1={x(number):.1f} x2={x(number):.1f} y1={top} y2={height - bottom} stroke='currentColor' opacity='.5'></line>"
             )
     legend = []
-    for key, line_color, dash in (
+    for key, line_color, dashes in (
         ("efficacy", COLORS["ember+rmu"], ""),
         ("specificity", COLORS["control"], "7 4"),
         ("coherence", COLORS["rmu"], "2 4"),
     ):
-        line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials))
+        line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials) if t[key] is not None)
         parts.append(
-            f"<polyline points='{line}' fill='none' stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dash}'></polyline>"
+            f"<polyline points='{line}' fill='none' stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dashes}'></polyline>"
         )
         about = escape(DEFINITIONS[key], quote=True)
-        legend.append(f"<span style='color:{line_color}'>{'&#9473;' if not dash else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>")
+        legend.append(
+            f"<span style='color:{line_color}'>{'&#9473;' if not dashes else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>"
+        )
     parts.append(
         f"<text x={(left + width) / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>strength of the edit</text></svg>"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
 from ember_demo.errors import ConceptError
 
@@ -46,9 +46,9 @@ def read_published(source, model_id, concept_name, rank, seed=42):
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(str(source), repo_type="dataset", allow_patterns=wanted))
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        except (HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError, RuntimeError) as error:
             raise ConceptError(
-                f"{source} is neither a folder nor a dataset on the Hub that can be read from here ({type(error).__name__}); check the name."
+                f"{source} is neither a folder nor a dataset on the Hub that can be read from here ({type(error).__name__}); check the name and the connection."
             ) from None
     factors, table = (folder / path for path in wanted)
     for path in (factors, table):
@@ -58,17 +58,20 @@ def read_published(source, model_id, concept_name, rank, seed=42):
     try:
         F, G = (payload["nmf"].matrix(name) for name in ("F_", "G_"))
         token_ids = np.asarray(payload["vprime_token_ids"], dtype=np.int64)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
         raise ConceptError(f"{factors} does not hold factors F_ and G_ and a list of token ids ({error}).") from None
-    if F.ndim != 2 or G.ndim != 2 or G.shape != (len(token_ids), F.shape[1]):
-        raise ConceptError(f"{factors} does not hold factors F (d, K) and G (tokens, K) that fit each other.")
-    with open(table, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return token_ids, F.T, G, rows
+    fit = F.ndim == G.ndim == 2 and token_ids.ndim == 1 and G.shape == (len(token_ids), F.shape[1])
+    if not fit or not token_ids.size or token_ids.min() < 0:
+        raise ConceptError(f"{factors} does not hold factors F (d, K) and G (tokens, K) and token ids that fit each other.")
+    try:
+        with open(table, encoding="utf-8", newline="") as file:
+            return token_ids, F.T, G, list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConceptError(f"{table} is not a table of features ({error}); get the file again.") from None
 
 
 def load_factors(path):
-    """A factor pickle, by an unpickler that knows tensors, arrays and the factorization class alone; ConceptError for anything else."""
+    """A factor pickle, by an unpickler that knows tensors and the factorization class alone; ConceptError for anything else."""
     if path.stat().st_size > LARGEST:
         raise ConceptError(f"{path} is larger than factors are ({path.stat().st_size / 1e9:.1f} GB); it is not read.")
     try:
@@ -76,7 +79,7 @@ def load_factors(path):
             payload = _Unpickler(file).load()
         if isinstance(payload, dict) and isinstance(payload.get("nmf"), Factors) and "vprime_token_ids" in payload:
             return payload
-    except (pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+    except Exception as error:  # what is forged can fail in any way
         raise ConceptError(f"{path} is not a file of factors, or holds more than tensors ({error}); nothing in it was run.") from None
     raise ConceptError(f"{path} is not a file of factors: it needs `nmf` and `vprime_token_ids`.")
 
@@ -92,10 +95,6 @@ class _Unpickler(pickle.Unpickler):
         ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
         ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
         ("torch.storage", "_load_from_bytes"): _storage,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
     }
 
     def find_class(self, module, name):

@@ -9,12 +9,12 @@ from ember_demo.judge import public_name
 from ember_demo.settings import changed_settings
 
 
-def python_code(model_id, precision, concept, seed, erasers, attacks, texts=None):
+def python_code(model_id, precision, concept, seed, erasers, attacks, texts=None, questions=True):
     """A Python script that runs the study: concept by name, erasers and attacks as instances, of which only unusual settings are written.
 
-    texts: where the concept's texts come from, as `load_concept` takes it; None for a pack.
+    texts: where the concept's texts come from, as `load_concept` takes it; None for a pack. questions: whether the model writes some for them.
     """
-    source = f", model, texts={_python(texts)}" if texts else ""
+    source = f", {'model, ' if questions else ''}texts={_python(texts)}" if texts else ""
     return "\n".join(
         [
             "from pathlib import Path",
@@ -35,10 +35,10 @@ def python_code(model_id, precision, concept, seed, erasers, attacks, texts=None
     )
 
 
-def command_line(model_id, precision, concept, seed, erasers, attacks, texts=None, out="out"):
+def command_line(model_id, precision, concept, seed, erasers, attacks, texts=None, questions=True, out="out"):
     """The `study` that does the same, for a shell; `texts` as --texts takes them."""
     words = ["python", "-m", "ember_demo", "study", "--model", model_id, "--precision", precision, "--concept", concept]
-    words += ["--texts", texts] if texts else []
+    words += ["--texts", texts, *([] if questions else ["--no-questions"])] if texts else []
     words += ["--erasers", _names(erasers), "--attacks", _names(attacks), "--seed", str(seed)]
     for thing in (*erasers, *attacks):
         for name, value in _told(thing).items():

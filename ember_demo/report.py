@@ -11,15 +11,17 @@ from ember_demo.pictures import (
     attack_curves,
     definitions,
     feature_cards,
+    figure,
     score_bars,
     score_table,
     step_names,
     table,
+    tenths,
     token_chips,
     trace_view,
     trials_picture,
 )
-from ember_demo.tuning import FIGURES
+from ember_demo.tuning import FIGURES, MIN_KNOWN
 from ember_demo.wording import label
 
 CSS = (
@@ -44,18 +46,18 @@ def write_report(report, folder):
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
 
 
+GUESSING = "Above guessing: what guessing among four options gets right is taken out, so that 0% is guessing and 100% all right."
 RETRAINING = ("relearning", "relearning-paragraphs")
-LITTLE = 0.1  # right answers under which a model can hardly be said to know a concept
 
 
 def warning(report):
     """A sentence where the model hardly knew the concept before, so that the figures say little of erasure; else empty."""
     known = report["variants"].get("original", {}).get("concept_accuracy", 1.0)
-    if known >= LITTLE:
+    if known >= MIN_KNOWN:
         return ""
     return (
         f"Before any erasure the model answers {known:.0%} of the open questions on {report['concept']} word for word, so these figures say little "
-        "about erasure: look at the four options and the answers' probability, or choose a model that knows the subject."
+        "about erasure: look at choice accuracy and answer probability among the scores, or choose a model that knows the subject."
     )
 
 
@@ -65,28 +67,54 @@ def summary(report):
     for name, scores in report["variants"].items():
         lines.append(
             f"{label(name)}: answers {scores['concept_accuracy']:.0%} of the questions on {report['concept']}; "
-            f"efficacy {scores['efficacy']:.2f}, specificity {scores['specificity']:.2f}, coherence {scores['coherence']:.2f}."
+            f"efficacy {scores['efficacy']:.2f}, specificity {figure(scores['specificity']) or 'not measured'}, coherence {scores['coherence']:.2f}."
         )
     for attack, results in report["attacks"].items():
         for name, result in results.items():
             if name != "original":
-                lines.append(f"{attack}, {label(name)}: {result['before']:.0%} before, {result['after']:.0%} after.")
+                guessing = ", above guessing" if result["chance"] else ""
+                lines.append(f"{attack}, {label(name)}: {result['before']:.0%} before, {result['after']:.0%} after{guessing}.")
     lines += [f"{label(name)} was left out. {why}" for name, why in report.get("skipped", {}).items()]
     return "\n".join(lines)
 
 
-def verdict(report, attack=None):
-    """One sentence for a room: what each erasure gave back under an attack, the first by default."""
-    if not report["attacks"]:
-        return f"{report['concept']} was erased; no attack was run, so nothing is known of how well it holds."
-    attack = attack or next(iter(report["attacks"]))
-    results = report["attacks"][attack]
-    parts = [f"{label(name)} gave {r['after']:.0%} of the answers" for name, r in results.items() if name not in ("original", "control")]
-    how = f"After retraining on other material about {report['concept']}" if attack in RETRAINING else f"Under {attack}"
-    sentence = f"{how}, {', '.join(parts)}"
-    if "control" in results:
-        sentence += f"; a model that never learned it reaches {results['control']['after']:.0%}"
-    return sentence + "."
+def strongest(attacks):
+    """The attack that got most back from what is erased, above what was left and what it taught the control; None of none.
+
+    attacks: by name, the results by variant, as in report.json. Choices among options count where there are no other results.
+    """
+
+    def worth(name):
+        found = attacks[name]
+        control = found["control"]["after"] if "control" in found else 0.0
+        gains = [r["after"] - max(r["before"], control) for v, r in found.items() if v != "control"]
+        return not any(r["chance"] for r in found.values()), max(gains, default=0.0)
+
+    return max(attacks, key=worth, default=None)
+
+
+def came_back(results):
+    """What each variant gave before and after an attack, as part of a sentence. results: by variant, as in report.json."""
+    what = "answers" if not any(r["chance"] for r in results.values()) else "choices among four, guessing taken out"
+    parts = [
+        f"{label(v)} went from {round(10 * r['before'])} to {tenths(r['after'])} {what}"
+        for v, r in results.items()
+        if v not in ("original", "control")
+    ]
+    never = f"; a model that never learned it gives {tenths(results['control']['after'])}" if "control" in results else ""
+    return ", ".join(parts) + never
+
+
+def verdict(report):
+    """One sentence for a room: what is left after each erasure, and what each gave back under the strongest attack."""
+    concept, variants = report["concept"], report["variants"]
+    attack = strongest(report["attacks"])
+    if attack is None:
+        left = ", ".join(f"{label(v)} {tenths(s['concept_accuracy'])}" for v, s in variants.items())
+        outcome = f": of 10 answers on it, {left}" if left else ""
+        return f"{concept} was erased{outcome}. No attack was run, so nothing is known of how well that holds."
+    how = f"After retraining on other material about {concept}" if attack in RETRAINING else f"Of {concept}, under {attack}"
+    return f"{how}, {came_back(report['attacks'][attack])}."
 
 
 def limits(report):
@@ -113,6 +141,10 @@ def limits(report):
             "Intervals of right answers are 95% Wilson intervals over facts: several wordings of a fact count once. Those of efficacy and specificity "
             "come from drawing the subjects anew (bootstrap). The other figures have none."
         )
+        asked = {row["kind"] for row in report["answers"]}
+        missing = [text for kind, text in (("similar", "a neighbouring subject"), ("general", "general knowledge")) if kind not in asked]
+        if missing:
+            lines.append(f"Nothing was asked about {' or '.join(missing)}, so what the erasure costs there is not known.")
         lines.append(f"All of it is one run with seed {report['seed']}; the intervals do not say what another seed would change.")
     if report["model"]["id"] == POCKET:
         lines.append("The embedded model is small and was made for this demo: what holds for it need not hold for a large one.")
@@ -137,7 +169,11 @@ def to_html(report):
         sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
     for attack, results in report["attacks"].items():
         sections.append(
-            f"<h2>Under attack: {escape(attack)}</h2>" + _curves(results) + _attack_table(results) + _came_back(results) + _found(results)
+            f"<h2>Under attack: {escape(attack)}</h2>{_about(attack)}"
+            + _curves(results)
+            + _attack_table(results)
+            + _came_back(results)
+            + _found(results)
         )
     sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
     if report["variants"]:
@@ -197,6 +233,12 @@ def _made(report):
     return "".join(f"<p class=note>{escape(line)}</p>" for line in lines)
 
 
+def _about(attack):
+    """What an attack does, and what the attacker has."""
+    known = ATTACKS.get(attack)
+    return f"<p>{escape(known.description)} The attacker {escape(known.threat_model)}.</p>" if known else ""
+
+
 def _curves(results):
     return attack_curves({n: r["curve"] for n, r in results.items()}, step_names([r["steps"] for r in results.values()]))
 
@@ -205,11 +247,20 @@ def _attack_table(results):
     rows = []
     for name, r in results.items():
         low, high = r["interval"]
-        cells = [label(name), f"{r['before']:.0%}", f"{r['after']:.0%}", f"{low:.0%} to {high:.0%}"]
+        guessing = " above guessing" if r["chance"] else ""
+        cells = [label(name), f"{r['before']:.0%}", f"{r['after']:.0%}{guessing}", f"{low:.0%} to {high:.0%}", f"{r['invalid'][-1]:.0%}"]
         cells += [f"{r[key]:.0%}" if key in r else "" for key in ("after_covered", "after_uncovered")]
         rows.append(cells)
-    heads = ["variant", "before", "after", "95% interval", "after, subjects EMBER edits", "after, subjects it leaves alone"]
-    return table(heads, rows)
+    heads = [
+        "variant",
+        "before",
+        "after",
+        "95% interval",
+        "unreadable answers, after",
+        "after, subjects EMBER edits",
+        "after, subjects it leaves alone",
+    ]
+    return table(heads, rows) + (f"<p class=note>{GUESSING}</p>" if any(r["chance"] for r in results.values()) else "")
 
 
 def _came_back(results):
@@ -252,14 +303,20 @@ def _tokens(report):
 
 
 def _deltas(report):
-    rows = [
-        [f"{t['delta']:g}"]
-        + [f"{t[k]:.2f}" for k in ("efficacy", "specificity", "ability", "coherence", "overall")]
-        + ["yes" if t["within_limits"] else "no"]
-        for t in report["delta_trials"]
-    ]
+    rows = [[f"{t['delta']:g}"] + [figure(t[k]) for k in FIGURES] + ["yes" if t["within_limits"] else "no"] for t in report["delta_trials"]]
     heads = ["delta", "efficacy", "specificity", "general ability", "coherence", "overall", "within limits"]
-    return "<h2>How delta was chosen</h2><p>On validation questions, which score nothing else.</p>" + table(heads, rows)
+    about = (
+        "On validation questions, which score nothing else. General ability: right answers to general questions, against the original; 1 where there "
+        "are none. Within limits: general ability and coherence are at least 0.9."
+    )
+    return f"<h2>How delta was chosen</h2><p>{about}{_by_probability(report['delta_trials'])}</p>" + table(heads, rows)
+
+
+def _by_probability(trials):
+    """Says so where efficacy is not read off the answers of these trials."""
+    if not any("probability" in trial.get("efficacy_from", "") for trial in trials):
+        return ""
+    return " The original hardly answers word for word, so efficacy is here how much of the right answers' probability is lost."
 
 
 def trials_table(trials):
@@ -267,7 +324,7 @@ def trials_table(trials):
     names = list(trials[0]["settings"]) if trials else []
     lines = ["| " + " | ".join([*names, *FIGURES, "within limits"]) + " |", "|---" * (len(names) + len(FIGURES) + 1) + "|"]
     for trial in sorted(trials, key=lambda t: (not t["within_limits"], -t["overall"])):
-        cells = [f"{v:.3g}" for v in trial["settings"].values()] + [f"{trial[k]:.2f}" for k in FIGURES]
+        cells = [f"{v:.3g}" for v in trial["settings"].values()] + [figure(trial[k]) for k in FIGURES]
         lines.append("| " + " | ".join([*cells, "yes" if trial["within_limits"] else "no"]) + " |")
     return "\n".join(lines)
 
@@ -277,10 +334,11 @@ def _searches(report):
     parts = []
     for name, trials in report.get("searches", {}).items():
         names = list(trials[0]["settings"]) if trials else []
-        rows = [[f"{v:.3g}" for v in t["settings"].values()] + [f"{t[k]:.2f}" for k in FIGURES] for t in trials]
+        rows = [[f"{v:.3g}" for v in t["settings"].values()] + [figure(t[k]) for k in FIGURES] for t in trials]
         parts.append(
             f"<h2>How the settings of {escape(label(name))} were found</h2><p>Overall score on validation questions, which score nothing else, trial by "
-            "trial; a hollow dot hurt the model's other abilities or its fluency by more than a tenth. The line is the best so far.</p>"
+            "trial; a hollow dot hurt the model's other abilities or its fluency by more than a tenth. The line is the best so far."
+            f"{_by_probability(trials)}</p>"
             f"{trials_picture(trials)}<details><summary>All trials</summary>{table([*names, *FIGURES], rows)}</details>"
         )
     return "".join(parts)

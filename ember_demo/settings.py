@@ -10,7 +10,7 @@ from typing import get_args, get_origin
 
 from ember_demo.attacks import ATTACKS
 from ember_demo.erasers import ERASERS
-from ember_demo.errors import EmberDemoError
+from ember_demo.errors import ArgumentError
 
 KNOWN = ERASERS | ATTACKS
 MOST = {"sparsity": 1, "share": 1, "last_in": 1, "last_out": 1, "mass": 1}  # shares of a whole
@@ -20,16 +20,16 @@ LEAST = {"layer": 0, "epochs": 0, "skip_features": 0}  # whole numbers count som
 def read_settings(texts):
     """Settings by eraser or attack, from texts NAME.SETTING=VALUE with the value as JSON or a bare word.
 
-    Raises EmberDemoError where there is no such name or setting, or the value is not what it takes.
+    Raises ArgumentError where there is no such name or setting, or the value is not what it takes.
     """
     found = {}
     for text in texts:
         place, equals, value = (piece.strip() for piece in text.partition("="))
         name, dot, setting = place.partition(".")
         if not (equals and dot):
-            raise EmberDemoError(f"{text!r} is not NAME.SETTING=VALUE, such as rmu.steps=80.")
+            raise ArgumentError(f"{text!r} is not NAME.SETTING=VALUE, such as rmu.steps=80.")
         if name not in KNOWN:
-            raise EmberDemoError(f"There is no eraser or attack called {name!r}; choose from {', '.join(KNOWN)}.")
+            raise ArgumentError(f"There is no eraser or attack called {name!r}; choose from {', '.join(KNOWN)}.")
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
@@ -42,17 +42,17 @@ def read_settings(texts):
 def with_settings(thing, changes):
     """The eraser or attack with other values for some of its settings: numbers, words, lists, None, as JSON has them.
 
-    Raises EmberDemoError where there is no such setting, or the value is not what it takes.
+    Raises ArgumentError where there is no such setting, or the value is not what it takes.
     """
     known, found = {f.name: f for f in fields(thing)}, {}
     for name, value in changes.items():
         if name not in known:
-            raise EmberDemoError(f"{thing.name} has no setting called {name!r}; it has {', '.join(known) or 'none'}.")
+            raise ArgumentError(f"{thing.name} has no setting called {name!r}; it has {', '.join(known) or 'none'}.")
         kinds, usual = _kinds(known[name].type), _usual(known[name])
         try:
             found[name] = _read(value, kinds, name, usual)
         except TypeError:
-            raise EmberDemoError(f"{thing.name}.{name} takes {_in_words(kinds, name, usual)}, not {reprlib.repr(value)}.") from None
+            raise ArgumentError(f"{thing.name}.{name} takes {_in_words(kinds, name, usual)}, not {reprlib.repr(value)}.") from None
     return replace(thing, **found)
 
 

@@ -4,8 +4,8 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
 from ember_demo.errors import EditError, ModelError
 
@@ -61,6 +61,7 @@ def push(folder, repo, token=None, private=True):
 
     token: the person's own; None takes the one they logged in with. It is neither stored nor shown.
     """
+    check_login(token)
     hub = HfApi(token=token)
     try:
         repo = hub.create_repo(repo, private=private, exist_ok=True).repo_id
@@ -69,8 +70,6 @@ def push(folder, repo, token=None, private=True):
         hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload from the EMBER demo")
     except HFValidationError:
         raise EditError(f"{repo!r} is not a name for the Hub; it looks like yourname/model-without-golf.") from None
-    except LocalTokenNotFoundError:
-        raise EditError("Nobody is logged in to the Hub here; run `hf auth login`, or give a token that may write.") from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status in (401, 403):
@@ -83,6 +82,12 @@ def push(folder, repo, token=None, private=True):
             f"The Hub cannot be reached ({type(error).__name__}); connect to the internet. The files are still in {folder}."
         ) from None
     return f"{hub.endpoint}/{repo}"
+
+
+def check_login(token=None):
+    """Raise EditError where there is no token to upload with."""
+    if not (token or get_token()):
+        raise EditError("Nobody is logged in to the Hub here; run `hf auth login`, or give a token that may write.")
 
 
 def made_folder(folder):

@@ -10,7 +10,7 @@ from ember_demo.errors import ConceptError
 from ember_demo.pocket.world import load_world
 from ember_demo.progress import part, silent
 from ember_demo.questions import write_questions
-from ember_demo.texts import check_enough, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
+from ember_demo.texts import LARGEST_FILE, check_enough, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
 
 TEXT_COUNT = 300  # texts a side, as in the paper
 NEUTRAL_WORDINGS = 180  # of the neutral texts: facts in every wording; else the words of ordinary questions count as the concept's own
@@ -43,8 +43,8 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
         near = get_close_matches(name.lower(), known, 1)
         meant = f"Did you mean {known[near[0]]}? " if near else ""
         raise ConceptError(
-            f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or give texts on it "
-            "(--texts FILE, --texts wikipedia or --texts model; in Python texts=...)."
+            f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or bring texts on it "
+            "(on the page in step 2, on the command line by --texts, in Python by texts=)."
         )
     return _from_pack(world, world.packs[known[name.lower()]])
 
@@ -123,21 +123,21 @@ def _paragraphs(facts, rng, size=5, count=100):
 
 def _read_authors(name, folder):
     """The authors' published files: concept_sentences, neutral_sentences, open_questions, mc_questions, relearn_paragraphs."""
-    sentences = {row["concept"]: row["sentences"] for row in _read_json(folder / "concept_sentences.json")}
-    known = {concept.lower(): concept for concept in sentences}
-    if name.lower() not in known:
-        raise ConceptError(f"{folder} holds no sentences on {name!r}; it has {', '.join(sorted(sentences))}.")
-    name = known[name.lower()]
     try:
+        sentences = {row["concept"]: row["sentences"] for row in _read_json(folder / "concept_sentences.json")}
+        known = {concept.lower(): concept for concept in sentences}
+        if name.lower() not in known:
+            raise ConceptError(f"{folder} holds no sentences on {name!r}; it has {', '.join(sorted(sentences)) or 'none'}.")
+        name = known[name.lower()]
         return Concept(
             name=name,
-            texts=sentences[name],
-            neutral_texts=[row["sentence"] for row in _read_json(folder / "neutral_sentences.json")],
+            texts=_texts(sentences[name]),
+            neutral_texts=_texts([row["sentence"] for row in _read_json(folder / "neutral_sentences.json")]),
             questions=_authors_questions(folder, name),
-            paragraphs=_read_json(folder / "relearn_paragraphs.json")[name]["RelearnParagraphs"],
+            paragraphs=_texts(_read_json(folder / "relearn_paragraphs.json")[name]["RelearnParagraphs"]),
         )
-    except (KeyError, TypeError) as error:
-        raise ConceptError(f"The files in {folder} do not have the authors' form for {name} (missing {error}).") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConceptError(f"The files in {folder} do not have the authors' form for {name} ({error}); get them again.") from error
 
 
 def _authors_questions(folder, name):
@@ -148,14 +148,22 @@ def _authors_questions(folder, name):
         wrong = {q["q"]: tuple(o for o in q["options"] if o != q["correct_answer"]) for q in multiple_choice[key]}
         kind = "similar" if key.startswith("Simdom") else "concept"
         split = "validation" if key.endswith("train") else "test"
-        questions += [Question(row["q"], row["a"], (), wrong.get(row["q"], ()), kind, split) for row in rows]
+        questions += [Question(*_texts([row["q"], row["a"]]), (), wrong.get(row["q"], ()), kind, split) for row in rows]
     return questions
+
+
+def _texts(found):
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise TypeError("no texts where they should be")
+    return found
 
 
 def _read_json(path):
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ConceptError(f"{path} is larger than {LARGEST_FILE / 1e6:.0f} MB, so it is not the authors'; get the file again.")
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConceptError(f"{path} is missing; --data wants a folder with the authors' files.") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConceptError(f"{path} is not JSON ({error}); get the file again.") from error

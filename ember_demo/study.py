@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ember_demo.attacks.base import above_chance
 from ember_demo.erasers import Ember, FromEmber, extend
-from ember_demo.errors import ConceptError, EmberDemoError, ModelError
+from ember_demo.errors import ArgumentError, ConceptError, ModelError
 from ember_demo.evaluation import evaluate, forget_quality
 from ember_demo.language_model import POCKET, load_control
 from ember_demo.progress import part, silent
@@ -35,11 +35,11 @@ class Clock(dict):
 
 
 def choose_by_name(names, registry, what):
-    """Instances with default settings for a list of names, or for "all"; EmberDemoError with what there is for an unknown one."""
+    """Instances with default settings for a list of names, or for "all"; ArgumentError with what there is for an unknown one."""
     names = list(registry) if list(names) == ["all"] else names
     unknown = [name for name in names if name not in registry]
     if unknown:
-        raise EmberDemoError(f"There is no {what} called {unknown[0]!r}; choose from {', '.join(registry)}.")
+        raise ArgumentError(f"There is no {what} called {unknown[0]!r}; choose from {', '.join(registry)}.")
     return [registry[name]() for name in dict.fromkeys(names)]
 
 
@@ -144,6 +144,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
     """The whole run as the dictionary of report.json (see the README for its fields).
 
     searches: the trials by which the erasers' settings were found, by eraser, to be reported.
+    Without test questions nothing is scored.
     Of several erasers or attacks, one that finds nothing to do on the concept or model is left out and reported as skipped; the only one raises.
     """
     clock, trace, skipped = Clock(), None, {}
@@ -152,7 +153,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
             trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
     edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock, skipped if len(erasers) > 1 else None)
     with clock.time("evaluate"):
-        scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
+        scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5)) if concept.select("concept", "test") else {}
     results = {}
     erased = {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):

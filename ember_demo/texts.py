@@ -63,7 +63,7 @@ def read_file(path):
     except UnicodeDecodeError:
         raise ConceptError(f"{path.name} is not text in UTF-8; save it as UTF-8.") from None
     if path.suffix.lower() == ".jsonl":
-        text = "\n".join(_jsonl_text(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+        text = "\n".join(_jsonl_text(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return split_sentences(text)
 
 

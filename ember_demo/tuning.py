@@ -6,11 +6,12 @@ from dataclasses import asdict, replace
 from statistics import mean
 
 from ember_demo.errors import ConceptError, EmberDemoError
-from ember_demo.evaluation import evaluate
+from ember_demo.evaluation import evaluate, harmonic_mean, kept_fraction
 from ember_demo.progress import part, silent
 
 MIN_ABILITY = 0.9
 MIN_COHERENCE = 0.9
+MIN_KNOWN = 0.1  # right open answers, word for word, under which their loss says little, as of chat models that answer in sentences
 FIGURES = ("efficacy", "specificity", "ability", "coherence", "overall")
 
 
@@ -31,19 +32,35 @@ def choose(model, concept, candidates, progress=silent):
 
 
 def unedited(model, concept):
-    """Scores of the model as it stands on the validation questions, to compare with."""
+    """Scores of the model as it stands on the validation questions, to compare with; with the answers' probability where it seldom answers word for word."""
     if not concept.select("concept", "validation"):
         raise ConceptError(f"{concept.name} has no validation questions to choose a setting on; give the setting, for instance delta=5.")
-    return evaluate(model, concept, split="validation", multiple_choice=False)
+    scores = evaluate(model, concept, split="validation", multiple_choice=False)
+    return scores if scores.accuracy["concept"] >= MIN_KNOWN else evaluate(model, concept, split="validation")
 
 
 def validate(model, concept, edit, base, progress=silent):
-    """The figures of an edit on the validation questions, against `unedited`, and whether they are within the limits."""
+    """The figures of an edit on the validation questions, against `unedited`, and whether they are within the limits.
+
+    efficacy_from: "answers", or "probability" where the unedited model hardly answers word for word: efficacy is then the lost share of the reference
+    answers' probability.
+    """
+    source = efficacy_from(base)
     with edit.applied(model):
-        scores = evaluate(model, concept, base=base, split="validation", progress=progress, multiple_choice=False)
+        scores = evaluate(model, concept, base, "validation", progress, multiple_choice=source == "probability")
+    efficacy = scores.efficacy
+    if source == "probability":
+        efficacy = 1 - kept_fraction(scores.answer_probability["concept"], base.answer_probability["concept"])
     ability = min(1.0, scores.accuracy["general"] / base.accuracy["general"]) if base.accuracy.get("general") else 1.0
-    figures = (scores.efficacy, scores.specificity, ability, scores.coherence, scores.overall)
-    return dict(zip(FIGURES, figures)) | {"within_limits": ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE}
+    overall = harmonic_mean([efficacy, scores.specificity, scores.coherence])
+    figures = (efficacy, scores.specificity, ability, scores.coherence, overall)
+    within_limits = ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE
+    return dict(zip(FIGURES, figures)) | {"within_limits": within_limits, "efficacy_from": source}
+
+
+def efficacy_from(base):
+    """What efficacy is read off, from the Scores of `unedited`."""
+    return "probability" if base.answer_probability else "answers"
 
 
 def worth(trial):
@@ -79,7 +96,7 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         direction="maximize",
         load_if_exists=True,
     )
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # what goes on does not draw its first trials again
+    study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials)) % 2**32)  # what goes on does not draw its first trials again
     if not study.trials:
         study.enqueue_trial(dict.fromkeys(eraser.space, 1.0))
     bases = [unedited(model, concept) for concept in concepts]
@@ -98,10 +115,12 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
             try:
                 edit = candidate.fit(model, concept, seed, part(here, 0, 0.7))
             except ConceptError:  # such settings find nothing to erase
-                rows.append(dict.fromkeys(FIGURES, 0.0) | {"within_limits": False})
+                rows.append(dict.fromkeys(FIGURES, 0.0) | {"within_limits": False, "efficacy_from": efficacy_from(base)})
                 continue
             rows.append(validate(model, concept, edit, base, part(here, 0.7, 1)))
-        found = {name: mean(row[name] for row in rows) for name in FIGURES} | {"within_limits": all(r["within_limits"] for r in rows)}
+        found = {name: _mean(row[name] for row in rows) for name in FIGURES}
+        found |= {"within_limits": all(r["within_limits"] for r in rows)}
+        found |= {"efficacy_from": " and ".join(sorted({r["efficacy_from"] for r in rows}))}
         trial.set_user_attr("figures", found)
         return mean(worth(row) for row in rows)
 
@@ -110,3 +129,9 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
     finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     trials = [{"settings": settings_of(t.params)} | t.user_attrs["figures"] for t in finished]
     return replace(usual, **settings_of(study.best_params)), trials
+
+
+def _mean(values):
+    """Of those that were measured; None where none was."""
+    measured = [value for value in values if value is not None]
+    return mean(measured) if measured else None

@@ -53,7 +53,8 @@ def causal_trace(model, concept, count=24, noise=3.0, seed=0, progress=silent):
     generator = torch.Generator().manual_seed(seed)
     size = noise * model.embeddings.detach().float().std().item() * model.embedding_scale
     shape = (*batch.ids.shape, model.width)
-    disturbance = (size * torch.randn(shape, generator=generator)).to(model.embeddings) * batch.places[0][..., None]
+    subject = batch.places[0][..., None]
+    disturbance = (size * torch.randn(shape, generator=generator)).to(model.embeddings) * subject.to(model.embeddings.device)
 
     def corrupted(stack):
         stack.enter_context(_changed(table, lambda output: output + disturbance))
@@ -69,16 +70,18 @@ def causal_trace(model, concept, count=24, noise=3.0, seed=0, progress=silent):
         for place in batch.places:
             with ExitStack() as stack:
                 corrupted(stack)
-                stack.enter_context(_changed(module, lambda output, n=number, p=place: torch.where(p[..., None], states[n], output)))
+                stack.enter_context(
+                    _changed(module, lambda output, n=number, p=place: torch.where(p[..., None].to(output.device), states[n], output))
+                )
                 row.append((batch.probability() - lost) / max(1e-9, known - lost))
         restored.append(row)
     mean_word = (model.embeddings.detach().float().mean(dim=0) * model.embedding_scale).to(model.embeddings)
-    with _changed(table, lambda output: torch.where(batch.places[0][..., None], mean_word, output)):
+    with _changed(table, lambda output: torch.where(subject.to(output.device), mean_word, output)):
         without_words = batch.probability()
     with ExitStack() as stack:
         for layer, output in zip(model.layers, batch.mlp_outputs):
-            mean = output[batch.real].mean(dim=0)
-            stack.enter_context(_changed(layer.mlp, lambda output, mean=mean: torch.where(batch.places[0][..., None], mean, output)))
+            mean = output[batch.real.to(output.device)].mean(dim=0)
+            stack.enter_context(_changed(layer.mlp, lambda output, mean=mean: torch.where(subject.to(output.device), mean, output)))
         without_mlps = batch.probability()
     return Trace(known, lost, restored, without_words, without_mlps, len(chosen))
 

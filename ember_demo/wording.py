@@ -18,16 +18,19 @@ LABELS = {
     "mean-rows": "Mean words",
     "random-tokens": "Random other words",
 }
-# Colours that stay apart for colour-blind readers (after Okabe and Ito).
-COLORS = {"original": "#6b7280", "rmu": "#d55e00", "ember": "#56b4e9", "ember+rmu": "#0072b2", "control": "#009e73"}
+# Colours that stay apart for colour-blind readers (after Okabe and Ito, and Tol) and from light and dark pages, and lines that stay apart without them.
+COLORS = {"original": "#6b7280", "rmu": "#d55e00", "ember": "#aa4499", "ember+rmu": "#0072b2", "control": "#009e73"}
+DASHES = {"original": "", "rmu": "", "ember": "12 4", "ember+rmu": "2 3", "control": "6 4"}
 
 DEFINITIONS = {
     "concept accuracy": "share of right answers to questions on the concept, in wordings the model was never trained on.",
-    "similar accuracy": "the same for a neighbouring subject that should be kept.",
+    "concept choice accuracy": "the same with four options to choose from: guessing gets 0.25.",
+    "concept answer probability": "how likely the model finds the right answers to these questions, a token, whatever it answers itself.",
+    "concept invalid rate": "share of answers to these questions that cannot be read as an answer: empty, or without an end. Gibberish is not erasure.",
+    "similar accuracy": "share of right answers on a neighbouring subject that should be kept.",
     "general accuracy": "the same for general knowledge that should be kept.",
-    "invalid rate": "share of answers that cannot be read as an answer: empty, or without an end. Gibberish is not erasure.",
     "efficacy": "how much of the concept is gone: 0 nothing, 1 all of it.",
-    "choice efficacy": "the same when the model only has to pick the likeliest of four options; guessing counts as nothing known.",
+    "choice efficacy": "the same when the model only has to pick the right one of four options; guessing counts as nothing known.",
     "specificity": "how much of everything else is left: 1 all of it. Harmonic mean of general and neighbouring accuracy, against the original.",
     "coherence": "how fluent the model still is: how likely it finds ordinary text, alone and right after a sentence on the concept, "
     "against the original (a ratio of perplexities; no judge of style is used here).",
@@ -45,5 +48,15 @@ def label(variant):
 
 
 def color(variant):
-    """The colour of a variant: that of its role, whichever the baseline is."""
-    return COLORS.get(variant) or COLORS["ember+rmu" if variant.startswith("ember+") else "rmu"]
+    """The colour of a variant: that of its role."""
+    return COLORS[_role(variant)]
+
+
+def dash(variant):
+    """How the line of a variant is dashed in a plot (SVG stroke-dasharray)."""
+    return DASHES[_role(variant)]
+
+
+def _role(variant):
+    """The baseline's is the same whichever it is."""
+    return variant if variant in COLORS else "ember+rmu" if variant.startswith("ember+") else "rmu"

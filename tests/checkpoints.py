@@ -17,6 +17,11 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+QWEN3 = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' and loop.last }}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 MISTRAL = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }}[/INST]{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
 PHI = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -28,7 +33,7 @@ FAMILIES = {
     "llama": (LLAMA, "<|begin_of_text|>", "<|eot_id|>", ["<|start_header_id|>", "<|end_header_id|>"], {"tie_word_embeddings": False}),
     "smollm": (CHATML, "<|im_start|>", "<|im_end|>", [], {"tie_word_embeddings": True}),
     "qwen2": (CHATML, None, "<|im_end|>", ["<|im_start|>", "<|endoftext|>"], {"tie_word_embeddings": True}),
-    "qwen3": (CHATML, None, "<|im_end|>", ["<|im_start|>", "<|endoftext|>"], {"tie_word_embeddings": True, "head_dim": 16}),
+    "qwen3": (QWEN3, None, "<|im_end|>", ["<|im_start|>", "<|endoftext|>"], {"tie_word_embeddings": True, "head_dim": 16}),
     "mistral": (MISTRAL, "<s>", "</s>", [], {"head_dim": 16}),
     "phi3": (PHI, "<s>", "<|endoftext|>", ["<|user|>", "<|assistant|>", "<|end|>"], {}),
     "gpt_neox": (None, "<|endoftext|>", "<|endoftext|>", [], {}),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import ask, first_wordings, share_right, wilson
+from ember_demo.evaluation import ask, first_wordings, share_invalid, share_right, wilson
 from ember_demo.progress import silent
 
 # Threat models: what the attacker has.
@@ -24,7 +24,8 @@ class AttackResult:
 
     curve: before it, and after each of its steps; steps: what these points are called;
     interval: of the last, 95% Wilson over facts; replies: the answers after the attack; chance: the share of them that guessing gets right, which
-    is taken out of the curve's last point. found: what the attack found out on the way, such as which of its ways was the best.
+    is taken out of the curve's last point. invalid: by point of the curve, the share of answers that cannot be read as one.
+    found: what the attack found out on the way, such as which of its ways was the best.
     """
 
     attack: str
@@ -32,6 +33,7 @@ class AttackResult:
     curve: list
     steps: list
     interval: list
+    invalid: list
     replies: list = field(repr=False, default_factory=list)
     chance: float = 0.0
     found: dict = field(default_factory=dict)
@@ -46,7 +48,7 @@ class AttackResult:
 
     def as_dict(self):
         shown = {"before": self.before, "after": self.after, "curve": self.curve, "steps": self.steps, "interval": self.interval}
-        return shown | {"chance": self.chance, "found": self.found}
+        return shown | {"invalid": self.invalid, "chance": self.chance, "found": self.found}
 
 
 class Attack(ABC):
@@ -86,7 +88,9 @@ class Attack(ABC):
 
     def result(self, curve, **found):
         """From a Curve, and from what was found out on the way."""
-        return AttackResult(self.name, self.settings(), curve.shares, curve.steps, curve.interval, curve.replies, curve.chance, found)
+        return AttackResult(
+            self.name, self.settings(), curve.shares, curve.steps, curve.interval, curve.invalid, curve.replies, curve.chance, found
+        )
 
 
 class Curve:
@@ -97,7 +101,7 @@ class Curve:
     """
 
     def __init__(self, progress, chance=0.0):
-        self.shares, self.steps, self.interval, self.replies = [], [], [], []
+        self.shares, self.steps, self.interval, self.invalid, self.replies = [], [], [], [], []
         self.progress, self.chance = progress, chance
 
     def add(self, replies, step, fraction=1.0, chance=None):
@@ -109,6 +113,7 @@ class Curve:
         self.shares.append(share)
         self.steps.append(step)
         self.interval = [self._known(end) for end in wilson(right, len({r.question.fact for r in replies}))]
+        self.invalid.append(share_invalid(replies))
         self.replies = replies
 
     def _known(self, share):

@@ -87,8 +87,8 @@ class HeadReset(Reset):
     )
 
     def rows(self, model):
-        rows = differing(model)
-        return {model.embedding_name: (rows, model.network.get_output_embeddings().weight[rows])}
+        rows, head = differing(model), model.network.get_output_embeddings().weight
+        return {model.embedding_name: (rows, head[rows.to(head.device)])}
 
 
 @dataclass(frozen=True)

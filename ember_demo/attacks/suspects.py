@@ -10,14 +10,14 @@ def once_tied(model):
     head, table = model.network.get_output_embeddings().weight, model.embeddings
     if head.shape != table.shape:
         return False
-    return float(torch.nn.functional.cosine_similarity(head.float(), table.float(), dim=1).median()) > ONE_TABLE
+    return float(torch.nn.functional.cosine_similarity(head.to(table.device).float(), table.float(), dim=1).median()) > ONE_TABLE
 
 
 def differing(model):
     """Rows (n,) in which the embeddings differ from the output head that was once the same table; none of a model that had two."""
     if not once_tied(model):
-        return torch.empty(0, dtype=torch.long, device=model.device)
-    return (model.network.get_output_embeddings().weight != model.embeddings).any(dim=1).nonzero().flatten()
+        return torch.empty(0, dtype=torch.long, device=model.embeddings.device)
+    return (model.network.get_output_embeddings().weight.to(model.embeddings.device) != model.embeddings).any(dim=1).nonzero().flatten()
 
 
 def outliers(model, deviations=3.0):

@@ -94,8 +94,7 @@ def forget_texts(model, concept):
 def retain_texts(model, concept):
     """Neutral sentences but for those that fluency is measured on, and the neighbouring and general questions that may be trained on, as chats."""
     questions = concept.select("similar", "relearn") + concept.select("general", "relearn")
-    measured = {text for texts in concept.fluency_texts.values() for text in texts}
-    return [text for text in concept.neutral_texts if text not in measured] + [_chat(model, q) for q in questions]
+    return concept.retain_texts + [_chat(model, q) for q in questions]
 
 
 def _chat(model, question):

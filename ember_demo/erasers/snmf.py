@@ -78,7 +78,7 @@ class SNMF(Eraser):
 
     def _groups(self, model, concept, layer, seed):
         """Weights over the layer's neurons (m,), one tensor for each group that answers to the concept."""
-        ours, theirs = (self._activations(model, texts, layer, seed) for texts in (concept.texts, concept.neutral_texts))
+        ours, theirs = (self._activations(model, texts, layer, seed) for texts in (concept.texts, concept.retain_texts))
         sparsity = max(self.sparsity, min(1.0, MIN_NEURONS / ours.shape[1]))
         factors = SemiNonnegativeFactorization(
             self.rank, sparsity, max_iter=self.max_iter, random_state=42 + seed, device=str(model.device)

@@ -9,7 +9,7 @@ from ember_demo.language_model import POCKET
 from ember_demo.sources import load_concept
 from ember_demo.study import choose_by_name, run_study
 from ember_demo.ui.session import shared_model
-from ember_demo.ui.show import settled
+from ember_demo.ui.show import settled, whole_seed
 from ember_demo.ui.work import run
 
 
@@ -28,7 +28,7 @@ def study(concept: str, attack: str = Relearning.name, seed: int = 0, settings: 
         if attack == "all":
             raise EmberDemoError("Choose one attack; with all of them a study takes many minutes. The command line runs them.")
         attacks = [settled(a, settings) for a in choose_by_name([attack], ATTACKS, "attack")]
-        for event in run(_studied, concept, [settled(Ember(), settings), settled(RMU(), settings)], attacks, int(seed)):
+        for event in run(_studied, concept, [settled(Ember(), settings), settled(RMU(), settings)], attacks, whole_seed(seed)):
             yield event.result if event.done else {"progress": round(event.fraction, 3), "message": event.message}
     except EmberDemoError as error:
         raise gr.Error(str(error)) from None

@@ -11,7 +11,7 @@ from ember_demo.errors import EmberDemoError
 from ember_demo.pictures import attack_curves, step_names, table
 from ember_demo.study import CONTROL, run_attack
 from ember_demo.ui import compare_step
-from ember_demo.ui.session import STUDIES, in_turn
+from ember_demo.ui.session import LEFT, STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import label
@@ -43,7 +43,7 @@ def layout():
     plot = gr.HTML(elem_id="attack-plot")
     results = gr.HTML(elem_id="attack-table")
     with gr.Row():
-        back = gr.Button("Back: ask them again, as the attack left them")
+        back = gr.Button("Back: ask them again")
     return SimpleNamespace(**locals())
 
 
@@ -61,7 +61,7 @@ def about_attack(name):
 
 @in_turn
 def attack(session, attack_name, settings=""):
-    """Attack every erased variant and the control: (status, plot, table, models to ask, session). settings: as in `erase`."""
+    """Attack every erased variant and the control: (status, plot, table, models to ask); the session is kept. settings: as in `erase`."""
     quiet = (gr.skip(),) * 4
     if not session.edits:
         yield warn(FIRST_ERASE), *quiet
@@ -83,7 +83,7 @@ def attack(session, attack_name, settings=""):
             yield status(event), plot, *quiet[1:]
         found, left, seconds = event.result
         attacked = session.attacked | {
-            f"{variant} after {chosen.name}": (variant, chosen.name, weights) for variant, weights in left.items()
+            f"{variant} after {chosen.name}": (variant, chosen.name, LEFT.keep(weights)) for variant, weights in left.items()
         }
         session = replace(
             session,

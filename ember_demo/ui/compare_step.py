@@ -13,7 +13,7 @@ from ember_demo.evaluation import mentions
 from ember_demo.language_model import POCKET, has_control, load_control
 from ember_demo.pictures import conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
-from ember_demo.ui.session import STUDIES, in_turn
+from ember_demo.ui.session import LEFT, STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import color, label
@@ -93,10 +93,14 @@ def _remark(session, key):
 
 
 def hide(session, blind):
-    """Hide or reveal which is which: (conversation, session). Each time that they are hidden, they change places."""
-    with session.turn.taken(patience=0):
-        session = replace(session, hidden=_places(session, ()))
-        return view(session, blind), session
+    """Hide or reveal which is which: (hidden or not, conversation, session). Each time that they are hidden, they change places."""
+    try:
+        with session.turn.taken(patience=0):
+            session = replace(session, hidden=_places(session, ()))
+            return blind, view(session, blind), session
+    except gr.Error as busy:
+        gr.Warning(busy.message)
+        return not blind, gr.skip(), gr.skip()
 
 
 def _places(session, before):
@@ -107,7 +111,7 @@ def _places(session, before):
 
 @in_turn
 def ask(session, question, shown, blind=False):
-    """Ask every chosen model, streaming: (question box, status, conversation, session)."""
+    """Ask every chosen model, streaming: (question box, status, conversation); the session is kept."""
     question = (question or "").strip()
     wrong = (
         FIRST_ERASE
@@ -129,7 +133,7 @@ def ask(session, question, shown, blind=False):
 
 @in_turn
 def ask_again(session, shown, blind=False):
-    """Ask the last question once more, of the models that are now chosen: (question box, status, conversation, session)."""
+    """Ask the last question once more, of the models that are now chosen: (question box, status, conversation); the session is kept."""
     if not session.turns:
         yield gr.skip(), warn("Nothing has been asked yet; type a question."), gr.skip(), gr.skip()
         return
@@ -139,10 +143,13 @@ def ask_again(session, shown, blind=False):
 
 
 def _asked(session, turn, known, shown, blind):
-    yield "", "", view(session, blind), gr.skip()
+    yield "", "", view(session, blind), session  # now, so that a question which is stopped stays in the conversation
     try:
-        keys = [key for key in columns(session) if key in shown]
-        for event in run(_answers, session, keys):
+        keys = [key for key in (session.hidden if blind else columns(session)) if key in shown]
+        left = {key: LEFT.find(session.attacked[key][2]) for key in keys if key in session.attacked}
+        if gone := [columns(session)[key] for key, weights in left.items() if weights is None]:
+            raise EmberDemoError(f"{', '.join(gone)}: what the attack left is no longer kept. Attack again, or ask the others.")
+        for event in run(_answers, session, keys, left):
             if "key" in event.data:
                 turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}
             yield gr.skip(), event.message, view(session, blind), gr.skip()
@@ -153,8 +160,8 @@ def _asked(session, turn, known, shown, blind):
         yield gr.skip(), problem(error), gr.skip(), gr.skip()
 
 
-def _answers(session, keys, progress):
-    """Each model's answer to the last question, with what it was asked before."""
+def _answers(session, keys, left, progress):
+    """Each model's answer to the last question, with what it was asked before. left: the weights that attacks left, by column."""
     question, answers = session.turns[-1]["question"], {}
     for number, key in enumerate(keys):
         messages = []
@@ -164,7 +171,7 @@ def _answers(session, keys, progress):
         messages.append({"role": "user", "content": question})
         text = ""
         with ExitStack() as stack:
-            model = _variant(session, key, stack)
+            model = _variant(session, key, left, stack)
             for piece in stack.enter_context(closing(model.stream(messages, max_new_tokens=48 if model.id == POCKET else 200))):
                 text += piece
                 progress(number / len(keys), "Answering", key=key, text=text)
@@ -172,15 +179,15 @@ def _answers(session, keys, progress):
     return answers
 
 
-def _variant(session, key, stack):
+def _variant(session, key, left, stack):
     """The model with what belongs to a column laid over it, until the stack is closed."""
     if key == CONTROL:
         return load_control(session.concept.name, session.model.precision)
-    model, (variant, _, weights) = session.model, session.attacked.get(key, (key, None, None))
+    model, (variant, _, _) = session.model, session.attacked.get(key, (key, None, None))
     if session.edits[variant]:
         stack.enter_context(session.edits[variant].applied(model))
-    if weights:
-        stack.enter_context(model.holding(weights))
+    if key in left:
+        stack.enter_context(model.holding(left[key]))
     return model
 
 

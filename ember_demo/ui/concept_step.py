@@ -12,7 +12,7 @@ from ember_demo.progress import part
 from ember_demo.sources import concept_names, gather, load_concept
 from ember_demo.texts import ENOUGH
 from ember_demo.ui.session import in_turn
-from ember_demo.ui.show import problem, status
+from ember_demo.ui.show import problem, status, whole_seed
 from ember_demo.ui.work import run
 from ember_demo.understanding import causal_trace
 
@@ -121,20 +121,32 @@ def _gathered(session, name, source, file, progress):
 
 @in_turn
 def trace(session, concept_name, seed):
-    """Where the knowledge lives, before anything is erased: (status, picture, session)."""
+    """Where the knowledge lives, before anything is erased: (status, picture)."""
     try:
-        for event in run(_traced, session, concept_name, int(seed or 0)):
+        seed = whole_seed(seed)
+        for event in run(_traced, session, concept_name, seed):
             yield status(event), gr.skip(), gr.skip()
         name, found = event.result
-        traces = session.traces | {(name, int(seed or 0)): found}
+        traces = session.traces | {(name, seed): found}
         yield "Nothing is changed.", trace_view(found, name), replace(session, traces=traces)
     except EmberDemoError as error:
         yield problem(error), gr.skip(), gr.skip()
 
 
 def _traced(session, concept_name, seed, progress):
-    concept = load_concept(concept_name)
+    concept = listed_concept(concept_name)
     return concept.name, causal_trace(session.model, concept, seed=seed, progress=progress).as_dict()
+
+
+def listed_concept(name):
+    """The pack of that name, for what needs the questions that ship with it."""
+    try:
+        return load_concept(name)
+    except ConceptError:
+        raise ConceptError(
+            f"{(name or '').strip() or 'No concept'} is not in the list, and this needs the questions that ship with a listed concept: choose one of "
+            f"{', '.join(concept_names())}."
+        ) from None
 
 
 def chosen_concept(session, concept_name, texts, ask_model, progress):

@@ -14,9 +14,9 @@ from ember_demo.progress import part
 from ember_demo.study import Clock, build_edits, coverage, score_edits
 from ember_demo.tuning import search
 from ember_demo.ui import compare_step
-from ember_demo.ui.concept_step import chosen_concept
+from ember_demo.ui.concept_step import chosen_concept, listed_concept
 from ember_demo.ui.session import STUDIES, Session, in_turn
-from ember_demo.ui.show import number, problem, settled, status
+from ember_demo.ui.show import number, problem, settled, status, whole_seed
 from ember_demo.ui.work import run
 from ember_demo.understanding import what_changed, word_map
 from ember_demo.wording import label
@@ -90,8 +90,8 @@ def about_baseline(name):
 
 
 @in_turn
-def find(session, concept_name, seed, texts="", ask_model=False, settings=""):
-    """Show what EMBER would change: (status, features, tokens, words to leave alone, session)."""
+def find(session, concept_name, seed, texts="", settings=""):
+    """Show what EMBER would change: (status, features, tokens, words to leave alone); the session is kept."""
     quiet = (gr.skip(),) * 4
     try:
         session = _fresh(session, seed, texts)
@@ -127,13 +127,17 @@ def _found(session, ember, concept_name, progress):
     return concept, edit.details["features"], token_view(model, concept, edit, tokens), tokens
 
 
+def ways(count):
+    return "one way" if count == 1 else f"{count} ways"
+
+
 def feature_choices(features):
     return [(f"{f['share']:.0%} its own: {', '.join(f['tokens'][:8])}", f["index"]) for f in features]
 
 
 @in_turn
 def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_model=False, keep=(), skip_features=(), settings=""):
-    """Erase in every way and score: (status, features, tokens, scores, pictures, models to ask, suggested questions, session).
+    """Erase in every way and score: (status, features, tokens, scores, pictures, models to ask, suggested questions); the session is kept.
 
     skip_features: indices of features, of those last found, that are left alone; of no effect where they would be others now.
     settings: further settings, one NAME.SETTING=VALUE a line.
@@ -147,15 +151,16 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
             skip_features, found = (), []
         ember = settled(Ember(delta=strength, keep=tuple(keep or ()), skip_features=tuple(skip_features or ())), settings)
         best, _ = session.searches.get((found_with[0], baseline), (ERASERS[baseline](), None))
-        session = replace(session, ember=ember, baseline=settled(best, settings))
+        session = replace(session, ember=ember, baseline=settled(best, settings), ask_model=bool(ask_model))
         for event in run(_erased, session, concept_name, ask_model):
             yield status(event), *quiet
-        concept, edits, scores, views, seconds = event.result
-        session = replace(session, concept=concept, edits=edits, scores=scores, seconds=seconds, found_with=found_with)
+        concept, edits, scores, views, seconds, skipped = event.result
+        session = replace(session, concept=concept, edits=edits, scores=scores, seconds=seconds, found_with=found_with, skipped=skipped)
         session.features = found or edits["ember"].details["features"]
         session.views = views | {"scores": score_view(session)}
         yield (
-            f"**{concept.name} is erased** in {len(edits) - 1} ways. Compare the answers in step 4, attack in step 5.",
+            f"**{concept.name} is erased** in {ways(len(edits) - 1)}. Compare the answers in step 4, attack in step 5."
+            + "".join(f" {label(name)} is left out: {why}" for name, why in skipped.items()),
             gr.update(choices=feature_choices(session.features), value=list(ember.skip_features), visible=True),
             session.views["tokens"],
             session.views["scores"],
@@ -168,9 +173,9 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
 
 
 def _erased(session, concept_name, ask_model, progress):
-    model, clock = session.model, Clock()
+    model, clock, skipped = session.model, Clock(), {}
     concept = chosen_concept(session, concept_name, session.texts, ask_model, progress)
-    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), clock)
+    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), clock, skipped)
     with clock.time("evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
     ember = edits["ember"]
@@ -180,14 +185,14 @@ def _erased(session, concept_name, ask_model, progress):
         taken = ember.details["settings"]["ember"]["delta"]
         pictures += "<h4>What each strength did to validation questions, which score nothing else</h4>" + delta_curve(trials, taken)
     views = {"tokens": token_view(model, concept, ember, what_changed(model, concept, ember)), "pictures": pictures}
-    return concept, edits, scores, views | {"suggested": compare_step.suggestions(model, concept, ember)}, dict(clock)
+    return concept, edits, scores, views | {"suggested": compare_step.suggestions(model, concept, ember)}, dict(clock), skipped
 
 
 @in_turn
 def search_settings(session, concept_name, seed, baseline, trials):
-    """Look for the baseline's settings on the validation questions, and keep the best for this visitor: (status, picture, session)."""
+    """Look for the baseline's settings on the validation questions, and keep the best for this visitor: (status, picture)."""
     try:
-        for event in run(_searched, session, concept_name, int(seed or 0), baseline, int(trials)):
+        for event in run(_searched, session, concept_name, whole_seed(seed), baseline, int(trials)):
             yield status(event), gr.skip(), gr.skip()
         eraser, found = event.result
         searches = session.searches | {((concept_name or "").strip(), eraser.name): (eraser, found)}
@@ -202,7 +207,7 @@ def search_settings(session, concept_name, seed, baseline, trials):
 
 
 def _searched(session, concept_name, seed, baseline, trials, progress):
-    concept = chosen_concept(session, concept_name, "", False, progress)
+    concept = listed_concept(concept_name)
     return search(session.model, [concept], ERASERS[baseline](), trials, seed, progress=progress)
 
 
@@ -227,4 +232,4 @@ def token_view(model, concept, edit, tokens):
 def _fresh(session, seed, texts):
     """The visitor's model, what was found in it and by searches, and nothing of an earlier erasure."""
     kept = {name: getattr(session, name) for name in ("searches", "traces", "features", "found_with", "turn")}
-    return Session(session.model_id, session.precision, seed=int(seed or 0), texts=(texts or "").strip(), **kept)
+    return Session(session.model_id, session.precision, seed=whole_seed(seed), texts=(texts or "").strip(), **kept)

@@ -52,6 +52,7 @@ def repeat(session):
         [session.ember, session.baseline],
         list(session.attacks.values()),
         "texts.txt" if session.texts else None,
+        session.ask_model,
     )
     first = "# First save the sentences of step 2 as texts.txt.\n" if session.texts else ""
     return first + python_code(*done), first + command_line(*done)

@@ -29,7 +29,8 @@ footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=sta
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
 .scores,.scores tr{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
-@media(max-width:40rem){#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}#verdict summary,#verdict .note{display:none}}
+@media(max-width:40rem){#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
+.aside{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media(max-height:30rem){#verdict{position:static}}
 """
 )
@@ -64,12 +65,21 @@ TO_STEP = """() => setTimeout(() => {
   const top = document.querySelector('#steps').getBoundingClientRect().top + scrollY - document.querySelector('#verdict').offsetHeight
   if (scrollY > top) scrollTo({top})
 }, 100)"""
-# On a phone the buttons of the steps are bars without a word on them.
-NAME_STEPS = """() => {
+# On a phone the buttons of the steps are bars without a word on them; what a step says at the end of its work is read out.
+NAME_AND_TELL = """() => {
   const name = () => document.querySelectorAll('#steps [role=tab][data-tab-id]').forEach(button => {
     if (!button.innerText.trim()) button.setAttribute('aria-label', STEPS[button.dataset.tabId])
   })
-  new MutationObserver(name).observe(document.querySelector('#steps'), {childList: true, subtree: true})
+  const live = document.createElement('div'), steps = document.querySelector('#steps')
+  live.className = 'aside'
+  live.setAttribute('role', 'status')
+  steps.after(live)
+  const tell = changes => changes.forEach(change => {
+    const said = (change.target.closest ? change.target : change.target.parentElement)?.closest('.status')?.innerText
+    if (said && !said.includes('%')) live.textContent = said
+  })
+  const seen = {childList: true, subtree: true, characterData: true}
+  new MutationObserver(changes => { name(); tell(changes) }).observe(steps, seen)
   name()
 }""".replace("STEPS", json.dumps(STEPS))
 SHOW_LINK = "(link) => { history.replaceState(null, '', link || location.pathname); return link ? location.href : '' }"
@@ -131,6 +141,9 @@ def build_page(model_id=POCKET, with_tour=False):
                 None, taken.link, taken.link, js=SHOW_LINK
             )
             event.then(
+                lambda: gr.update(value=None, visible=False), None, taken.files, queue=False, api_visibility="private"
+            )  # older files
+            event.then(
                 expert.repeat, session, [expertly.python, expertly.command], queue=False, show_progress="hidden", api_visibility="private"
             )
 
@@ -145,30 +158,19 @@ def build_page(model_id=POCKET, with_tour=False):
             event.then(show_rest, [session, compare.blind], rest, queue=False, show_progress="hidden", api_visibility="private")
             afterwards(event)
 
-        shown = [
-            concept.trace,
-            erase.features,
-            erase.tokens,
-            erase.keep,
-            erase.scores,
-            erase.pictures,
-            compare.shown,
-            compare.suggested,
-            compare.talk,
-        ]
-        shown += [attack.said, attack.plot, attack.results, taken.files]
+        shown = [concept.trace, erase.said, erase.trials_plot, erase.features, erase.tokens, erase.keep, erase.scores, erase.pictures]
+        shown += [compare.shown, compare.suggested, compare.talk, attack.said, attack.plot, attack.results]
 
         def show(session, blind=False):
-            """All that the steps show of a session."""
+            """All that the steps show of a session; what a visitor has ticked and struck out meanwhile stays, where it is of the same features."""
+            none = gr.update(choices=[], value=[], visible=False)
             return {
                 concept.trace: trace_view(session.trace, session.concept.name) if session.trace else "",
-                erase.features: gr.update(
-                    choices=erase_step.feature_choices(session.features),
-                    value=list(session.ember.skip_features) if session.edits else [],
-                    visible=bool(session.features),
-                ),
+                erase.said: gr.skip() if session.features else "",
+                erase.trials_plot: gr.skip() if session.searches else "",
+                erase.features: gr.skip() if session.features else none,
                 erase.tokens: session.views.get("tokens", ""),
-                erase.keep: gr.update(choices=[], value=[], visible=False),
+                erase.keep: gr.skip() if session.features else none,
                 erase.scores: session.views.get("scores", ""),
                 erase.pictures: session.views.get("pictures", erase_step.NO_PICTURES),
                 **dict(zip((compare.shown, compare.suggested), compare_step.open_step(session))),
@@ -176,16 +178,16 @@ def build_page(model_id=POCKET, with_tour=False):
                 attack.said: "",
                 attack.plot: session.views.get("plot", ""),
                 attack.results: attack_step.result_table(session),
-                taken.files: gr.update(value=None, visible=False),
             }
 
         def offer(model_id_now, precision):
+            """What a model would need here, before it is loaded, as a sentence and bars."""
             return model_step.offer(model_id_now, precision, public and model_id_now != model_id)
 
         def load(session, model_id_now, precision):
+            """Load a model: (status); the session is kept."""
             yield from model_step.load(session, model_id_now, precision, public and model_id_now != model_id)
 
-        offer.__doc__, load.__doc__ = model_step.offer.__doc__, model_step.load.__doc__
         gr.on(
             [model.model.change, model.precision.change, demo.load],
             offer,
@@ -222,7 +224,7 @@ def build_page(model_id=POCKET, with_tour=False):
         found = [erase.said, erase.features, erase.tokens, erase.keep, session]
         finding = erase.find.click(
             erase_step.find,
-            [session, concept.concept, concept.seed, concept.texts, concept.ask_model, expertly.settings],
+            [session, concept.concept, concept.seed, concept.texts, expertly.settings],
             found,
             show_progress="hidden",
             api_name="find",
@@ -272,7 +274,7 @@ def build_page(model_id=POCKET, with_tour=False):
         compare.blind.input(
             compare_step.hide,
             [session, compare.blind],
-            [compare.talk, session],
+            [compare.blind, compare.talk, session],
             queue=False,
             show_progress="hidden",
             api_visibility="private",
@@ -311,7 +313,7 @@ def build_page(model_id=POCKET, with_tour=False):
         )
         afterwards(attacking)
 
-        making = taken.make.click(take_away.export, session, taken.files, api_name="export")
+        making = taken.make.click(take_away.export, session, taken.files, show_progress="hidden", api_name="export")
         making.success(lambda: gr.Files(visible=True), None, taken.files, queue=False, api_visibility="private")
 
         gr.api(api.study, api_name="study")
@@ -319,7 +321,7 @@ def build_page(model_id=POCKET, with_tour=False):
         outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
         said = [concept.said, erase.said, compare.said, attack.said]
 
-        def play(session_now, number):
+        def play(session_now, number, blind):
             """The next scene: first the notes and the step, then what is played."""
             number = (number + 1) % len(tour.SCENES)
             current = tour.SCENES[number]
@@ -331,23 +333,32 @@ def build_page(model_id=POCKET, with_tour=False):
             yield {
                 notes: f"### {number + 1} of {len(tour.SCENES)} · {current.title}\n{current.notes}",
                 next_scene: gr.update(value="Start again" if last else "Next scene"),
-                scene: number,
                 steps: gr.Walkthrough(selected=current.step),
             }
-            for kind, values in tour.play(session_now, number):
+            for kind, values in tour.play(session_now, number, blind):
                 yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
+            yield {scene: number}  # only now, so that a scene that was stopped is played again
 
-        filled_in = [model.model, model.precision, model.said, concept.concept, concept.texts, concept.seed, erase.delta, erase.baseline]
+        filled_in = [model.model, model.precision, model.said, concept.concept, concept.texts, concept.seed, concept.ask_model]
+        filled_in += [erase.delta, erase.baseline]
 
         def inputs(session):
             """The fields as they were when a session was made."""
             chosen = session.concept.name if session.concept else tour.CONCEPT
-            values = (session.model_id, session.precision, model_step.in_use(session.model_id), chosen, session.texts, session.seed)
+            values = (
+                session.model_id,
+                session.precision,
+                model_step.in_use(session.model_id),
+                chosen,
+                session.texts,
+                session.seed,
+                session.ask_model,
+            )
             delta = session.ember.delta
             return dict(zip(filled_in, (*values, delta if delta == "auto" else f"{delta:g}", session.baseline.name)))
 
         touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps, *shown, *filled_in}
-        playing = next_scene.click(play, [session, scene], list(touched), show_progress="hidden", api_visibility="private")
+        playing = next_scene.click(play, [session, scene, compare.blind], list(touched), show_progress="hidden", api_visibility="private")
         afterwards(playing)
         stopping(concept.stop, concept.said, [gathering, tracing])
         stopping(erase.stop, erase.said, [looking, finding, erasing])
@@ -367,12 +378,20 @@ def build_page(model_id=POCKET, with_tour=False):
             key = request.query_params.get("study", "")
             kept = STUDIES.find(key)
             if key and not kept:
-                gr.Warning("The study of this link is gone: links are good for an hour. Start a new one.")
+                gr.Warning("The study of this link is gone: the latest ones are kept, each for an hour at most. Start a new one.")
             if not kept:
                 return {session: gr.skip()}
             kept = replace(kept, turn=Turn())  # of this tab
-            return {session: kept, steps: gr.Walkthrough(selected=ATTACK if kept.results else COMPARE), **show(kept), **inputs(kept)}
+            words, ticked = list(kept.ember.keep), list(kept.ember.skip_features)
+            return {
+                session: kept,
+                steps: gr.Walkthrough(selected=ATTACK if kept.results else COMPARE),
+                **show(kept),
+                **inputs(kept),
+                erase.features: gr.update(choices=erase_step.feature_choices(kept.features), value=ticked, visible=bool(kept.features)),
+                erase.keep: gr.update(choices=words, value=words, visible=bool(words)),
+            }
 
-        demo.load(None, js=NAME_STEPS)
+        demo.load(None, js=NAME_AND_TELL)
         afterwards(demo.load(resume, None, [session, steps, *shown, *filled_in], show_progress="hidden", api_visibility="private"))
     return demo

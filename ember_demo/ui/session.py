@@ -60,8 +60,8 @@ class Session:
     """`texts`: the visitor's own, of the concept; `ember` and `baseline`: the erasers, as chosen; `searches`: by concept and baseline, the best
     one found and the trials; `traces`: of listed concepts, by name and seed; `features` of the factorization that `found_with` tells; `edits` and
     `scores` by variant; `results` by attack and variant; `turns` of the conversation, each with its answers by column; `attacked`: by column, the
-    variant that an attack started from, its name and the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`:
-    columns in the order of blind mode; `seconds` by kind of work; `key`: of its link, once something is erased."""
+    variant that an attack started from, its name and the key of the weights it left; `views`: what was shown, to be shown again after a reload; `hidden`:
+    columns in the order of blind mode; `seconds` by kind of work; `skipped`: why a variant was left out; `ask_model`: whether the model wrote the questions; `key`: of its link, once something is erased."""
 
     model_id: str
     precision: str
@@ -80,6 +80,8 @@ class Session:
     attacks: dict = field(default_factory=dict)
     turns: list = field(default_factory=list)
     attacked: dict = field(default_factory=dict)
+    skipped: dict = field(default_factory=dict)
+    ask_model: bool = False
     views: dict = field(default_factory=dict)
     hidden: tuple = ()
     seconds: dict = field(default_factory=dict)
@@ -98,7 +100,8 @@ class Session:
     def report(self):
         report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed, self.seconds)
         best, trials = self.searches.get((self.concept.name, self.baseline.name), (None, []))
-        return report | {"trace": self.trace, "skipped": {}, "searches": {best.name: trials} if best else {}}
+        searched = best is not None and best == self.baseline  # else the baseline was not run with what the search found
+        return report | {"trace": self.trace, "skipped": self.skipped, "searches": {best.name: trials} if searched else {}}
 
     def export(self):
         """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""
@@ -133,25 +136,45 @@ def shared_model(model_id, precision, progress=silent):
     return _loaded[key]
 
 
+class LeftWeights:
+    """The weights that attacks left, each set as large as its model: the latest, up to `most` bytes in all, whoever they are of."""
+
+    def __init__(self, most=1e9):
+        self.most, self._kept, self._lock = most, OrderedDict(), Lock()
+
+    def keep(self, weights):
+        """The key by which they are found again, until later ones take their place."""
+        key = secrets.token_urlsafe(16)
+        with self._lock:
+            self._kept[key] = weights
+            while len(self._kept) > 1 and sum(w.nbytes for each in self._kept.values() for w in each.values()) > self.most:
+                self._kept.popitem(last=False)
+        return key
+
+    def find(self, key):
+        """The weights by name, or None."""
+        with self._lock:
+            return self._kept.get(key)
+
+
+LEFT = LeftWeights()
+
+
 class Studies:
-    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used.
+    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used."""
 
-    Only the last `whole` are kept with the weights that attacks left, which are as large as the model, several times.
-    """
-
-    def __init__(self, most=20, seconds=3600, whole=4):
-        self.most, self.seconds, self.whole = most, seconds, whole
+    def __init__(self, most=20, seconds=3600):
+        self.most, self.seconds = most, seconds
         self._kept, self._lock = OrderedDict(), Lock()
 
     def keep(self, session):
-        """Keep a session under its key, which it gets if it has none."""
-        session.key = session.key or secrets.token_urlsafe(16)
+        """Keep a session under its key, which it gets if it has none, or if another tab keeps its own under it."""
         with self._lock:
+            _, kept = self._kept.get(session.key, (None, session))
+            if not session.key or kept.turn is not session.turn:
+                session = replace(session, key=secrets.token_urlsafe(16))
             self._kept[session.key] = (time.monotonic(), session)
             self._kept.move_to_end(session.key)
-            for key in list(self._kept)[: -self.whole]:
-                used, older = self._kept[key]
-                self._kept[key] = (used, replace(older, attacked={}))  # not in place: its visitor may still have it
             self._sweep()
         return session
 
@@ -159,8 +182,12 @@ class Studies:
         """The session of that key, or None."""
         with self._lock:
             self._sweep()
-            found = self._kept.get(key)
-        return found[1] if found else None
+            if key not in self._kept:
+                return None
+            _, session = self._kept[key]
+            self._kept[key] = (time.monotonic(), session)
+            self._kept.move_to_end(key)
+        return session
 
     def _sweep(self):
         while self._kept:

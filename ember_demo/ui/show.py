@@ -39,6 +39,11 @@ def number(text, name, low, high):
     return value
 
 
+def whole_seed(seed):
+    """A seed from a field, 0 where it is empty; EmberDemoError where it is none."""
+    return int(number(seed or 0, "The seed", 0, 2**32 - 1))
+
+
 def is_public():
     """Whether strangers use this server: a Space, or an address that others reach. They are given neither its folders nor its keys."""
     return bool(os.environ.get("SPACE_ID") or os.environ.get("EMBER_PUBLIC"))

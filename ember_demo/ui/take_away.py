@@ -5,15 +5,16 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError
+from ember_demo.ui.session import in_turn
 from ember_demo.ui.show import FIRST_ERASE
-from ember_demo.ui.work import MODEL_LOCK
+from ember_demo.ui.work import run
 
 
 def layout():
     with gr.Accordion("Take it with you: report, edits, link", open=False):
         make = gr.Button("Make report and edit files")
         files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140, visible=False)
-        shown_link = gr.Textbox(label="Link to this study, good for an hour", interactive=False, elem_id="link")
+        shown_link = gr.Textbox(label="Link to this study, good for up to an hour", interactive=False, elem_id="link")
     return SimpleNamespace(make=make, files=files, link=shown_link)
 
 
@@ -22,12 +23,17 @@ def link(session):
     return f"?study={session.key}" if session.key else ""
 
 
+@in_turn
 def export(session):
     """Files of the report and the edits."""
     if not session.edits:
         raise gr.Error(FIRST_ERASE)
-    with MODEL_LOCK:
-        try:
-            return session.export()
-        except EmberDemoError as error:
-            raise gr.Error(str(error)) from None
+    try:
+        for event in run(_exported, session, here=True):
+            yield event.result if event.done else gr.skip()
+    except EmberDemoError as error:
+        raise gr.Error(str(error)) from None
+
+
+def _exported(session, progress):
+    return session.export()

@@ -29,7 +29,8 @@ SCENES = (
         "Where does it hold what it knows?",
         2,
         f"Our subject is {CONCEPT}. Before anything is changed, we disturb the words of a question and put the inner states right again, one place at a "
-        "time. Squares with a strong colour are places that bring the answer back. Look at the left column: much of it is carried by the **words themselves**.",
+        "time. Squares with a strong colour are places that bring the answer back. The first is full, as it puts the **words themselves** right; follow the colour "
+        "from there: layer by layer it moves on to the end of the question.",
         ("trace",),
     ),
     Scene(
@@ -80,7 +81,7 @@ SCENES = (
 )
 
 
-def play(session, number, delta="auto"):
+def play(session, number, blind=False, delta="auto"):
     """Play a scene: yields (name of what it plays or None, the values that its handler yields)."""
     scene = SCENES[number]
     if scene.does is None:
@@ -91,7 +92,7 @@ def play(session, number, delta="auto"):
     elif kind == "erase":
         played = erase_step.erase(session, CONCEPT, delta, 0)
     elif kind == "ask":
-        played = compare_step.ask(session, _question(session, scene.does[1]), list(compare_step.columns(session)))
+        played = compare_step.ask(session, _question(session, scene.does[1]), list(compare_step.columns(session)), blind)
     else:
         played = attack_step.attack(session, scene.does[1])
     for values in played:

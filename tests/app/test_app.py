@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
@@ -138,6 +139,7 @@ def test_programs_can_run_the_attacks_of_every_attacker(erased):
         ("/erase", ("Knitting", "auto", 0), ", ".join(ed.concept_names())),
         ("/erase", ("", "auto", 0), "No concept"),
         ("/erase", ("Golf", "lots", 0), "not a number"),
+        ("/erase", ("Golf", "5", 2**40), "The seed"),
         ("/find", ("Knitting", 0), "Ancient Rome"),
         ("/load", ("nobody/nothing", "auto"), "embedded model"),
         ("/load", ("nobody", "auto"), "model|internet"),
@@ -274,6 +276,53 @@ def test_blind_mode_keeps_places_and_adds_new_models_by_chance(erased):
     attacked = replace(session, attacked={"rmu after x": ("rmu", "x", None)})
     first = orders.pop()
     assert compare_step._places(attacked, first) == (*first, "rmu after x")
+
+
+@pytest.fixture(scope="module")
+def asked_in_step_4():
+    """A session with an edit, made without a page."""
+    model = shared_model("pocket", "auto")
+    concept = ed.load_concept("Uranium")
+    edit = ed.Ember(delta=5.0).fit(model, concept)
+    return Session("pocket", "auto", concept=concept, edits={"original": None, "ember": edit}, hidden=("control", "ember", "original"))
+
+
+def test_blind_answers_come_in_the_order_of_their_letters(asked_in_step_4):
+    *_, last = compare_step.ask(asked_in_step_4, "Where is Hogwarts from?", ["original", "ember", "control"], blind=True)
+    assert list(last[3].turns[-1]["answers"]) == ["control", "ember", "original"]
+
+
+def test_a_question_that_is_stopped_stays_in_the_conversation(asked_in_step_4):
+    updates = compare_step.ask(asked_in_step_4, "Where is Hogwarts from?", ["original", "ember"])
+    *_, session = next(updates)
+    updates.close()
+    assert [turn["question"] for turn in session.turns] == ["Where is Hogwarts from?"]
+
+
+def test_hiding_while_other_work_runs_puts_the_box_back(asked_in_step_4):
+    with asked_in_step_4.turn.taken():
+        box, talk, _ = compare_step.hide(asked_in_step_4, True)
+    assert box is False and talk == gr.skip()
+
+
+def test_what_an_attack_left_can_be_gone(asked_in_step_4):
+    session = replace(asked_in_step_4, attacked={"ember after x": ("ember", "x", "gone")})
+    *_, (_, status, *_) = compare_step.ask(session, "Where is Hogwarts from?", ["ember after x"])
+    assert "no longer kept" in status
+
+
+def test_a_variant_that_cannot_be_made_is_left_out_and_said(monkeypatch):
+    def nothing(*_):
+        raise ed.ConceptError("Nothing responds to it.")
+
+    monkeypatch.setattr("ember_demo.study.extend", nothing)
+    *_, (*shown, session) = erase_step.erase(Session("pocket", "auto"), "Golf", "5", 0, settings="rmu.steps=1")
+    assert "in 2 ways" in shown[0] and "EMBER + baseline is left out: Nothing responds to it." in shown[0]
+    assert session.report()["skipped"] == {"ember+rmu": "Nothing responds to it."}
+    trials = [{"settings": {"steps": 9}, "overall": 0.5, "within_limits": True}]
+    searched = replace(session, searches={("Golf", "rmu"): (ed.RMU(steps=9), trials)})
+    assert searched.report()["searches"] == {}  # the edits in the report were not made with what the search found
+    assert replace(searched, baseline=ed.RMU(steps=9)).report()["searches"] == {"rmu": trials}
 
 
 def test_handlers_need_no_browser():

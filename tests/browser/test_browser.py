@@ -133,7 +133,7 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     page.mouse.wheel(0, 600)
     expect(page.locator("#verdict")).to_be_in_viewport()
 
-    press(page, "Back: ask them again, as the attack left them")
+    press(page, "Back: ask them again")
     ask(page, question)
     expect(answer(page, question, "Baseline (RMU), after relearning")).to_have_text("Scotland", timeout=60_000)
 
@@ -148,7 +148,7 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     expect(page.locator("#attack-plot")).to_contain_text("relearning")
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("document.documentElement.scrollWidth <= 390")  # wide tables scroll by themselves
-    press(page, "Back: ask them again, as the attack left them")
+    press(page, "Back: ask them again")
     expect(answer(page, question, "Original")).to_have_text("Scotland")
 
 
@@ -169,7 +169,7 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
     expect(page.locator("#attack-table")).to_contain_text("relearning")
-    press(page, "Back: ask them again, as the attack left them")
+    press(page, "Back: ask them again")
     press(page, "Back")
     press(page, "Erase")
     expect(page.locator("#attack-table")).not_to_contain_text("relearning", timeout=300_000)  # it was of the erasure before
@@ -178,7 +178,7 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
 
 def test_a_link_that_is_gone_says_so(page, url):
     page.goto(f"{url}?study=guess")
-    expect(page.get_by_text("links are good for an hour")).to_be_visible()
+    expect(page.get_by_text("for an hour at most")).to_be_visible()
 
 
 def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page):
@@ -191,12 +191,12 @@ def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page
     expect(texts).to_have_value("")
     press(page, "Next: erase it")
     erase_quickly(page)
+    expect(page).to_have_url(re.compile(r"\?study=.{16,}"), timeout=30_000)
     page.reload()
     expect(page.locator("#verdict")).to_contain_text("Uranium", timeout=30_000)
     for _ in range(2):
         press(page, "Back")
     expect(chosen).to_have_value("Uranium")
-    expect(page.locator("#settings textarea")).to_have_value("")
 
 
 def test_two_visitors_at_once_see_only_their_own(browser, url):
@@ -256,6 +256,10 @@ def test_the_tour_tells_and_plays(page):
     said = page.locator("#erase-status").inner_text()
     page.wait_for_timeout(3000)
     assert page.locator("#erase-status").inner_text() == said
+    press(page, "Next scene")  # which is the one that was stopped
+    expect(page.locator("#erase-status")).to_contain_text("%", timeout=60_000)
+    expect(page.locator("#tour-notes")).to_contain_text("3 of 9")
+    stop(page, "#erase-status")
 
 
 def test_an_unknown_concept_gets_a_sentence(page):

@@ -70,9 +70,24 @@ def test_a_reader_that_has_had_enough_is_no_error():
     [
         (["--model", "nobody/nothing", "--concept", "Golf"], "embedded model"),
         (["--concept", "Knitting"], ", ".join(concept_names())),
+        (["--concept", "Golf", "--data", "nowhere"], "missing"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_1(arguments, says, capsys, tmp_path):
+    status, out, err = run(capsys, "study", "--out", str(tmp_path / "out"), *arguments)
+    assert status == 1 and out == ""
+    assert len(err.strip().splitlines()) == 1 and says in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
         (["--concept", "Golf", "--erasers", "magic"], "ember, rmu"),
         (["--concept", "Golf", "--attacks", "magic"], "relearning"),
-        (["--concept", "Golf", "--data", "nowhere"], "missing"),
+        (["--concept", "Golf", "--seed", "-1"], "from 0 to 4294967295"),
+        (["--concept", "Golf", "--seed", "4294967296"], "from 0 to 4294967295"),
+        (["--concept", "Golf", "--seed", "x"], "from 0 to 4294967295"),
+        (["--concept", "Golf", "--set", "magic.pace=80"], "choose from ember, rmu"),
         (["--concept", "Golf", "--set", "rmu.pace=80"], "it has layer"),
         (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number"),
         (["--concept", "Golf", "--set", "ember.share=1.5"], "from 0 to 1"),
@@ -80,15 +95,15 @@ def test_a_reader_that_has_had_enough_is_no_error():
         (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "in it are ember, rmu."),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_line_and_status_1(arguments, says, capsys, tmp_path):
+def test_a_name_or_value_that_cannot_be_is_one_line_and_status_2(arguments, says, capsys, tmp_path):
     status, out, err = run(capsys, "study", "--out", str(tmp_path / "out"), *arguments)
-    assert status == 1 and out == ""
+    assert status == 2 and out == ""
     assert len(err.strip().splitlines()) == 1 and says in err and "Traceback" not in err
 
 
 def test_a_setting_of_another_attack_than_the_concepts_default_is_refused(capsys, tmp_path):
     status, _, err = run(capsys, "study", "--concept", "Golf", "--set", "relearning-paragraphs.epochs=1", "--out", str(tmp_path))
-    assert status == 1 and err.strip().endswith("not in this study; in it are ember, rmu, relearning.")
+    assert status == 2 and err.strip().endswith("not in this study; in it are ember, rmu, relearning.")
 
 
 def test_an_out_folder_that_cannot_be_made_says_so(capsys, tmp_path):
@@ -200,17 +215,17 @@ def test_an_erasure_is_saved_as_an_edit_that_loads_again(tmp_path, capsys, model
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, says, ends",
     [
-        (["--concept", "Knitting"], ", ".join(concept_names())),
-        (["--concept", "Golf", "--erasers", "none"], "Name an eraser"),
-        (["--concept", "Golf", "--texts", "nowhere.txt"], "nowhere.txt"),
+        (["--concept", "Knitting"], ", ".join(concept_names()), 1),
+        (["--concept", "Golf", "--erasers", "none"], "Name an eraser", 2),
+        (["--concept", "Golf", "--texts", "nowhere.txt"], "nowhere.txt", 1),
     ],
 )
-def test_an_erasure_that_cannot_be_is_refused_before_a_model_is_loaded(arguments, says, capsys, tmp_path, monkeypatch):
+def test_an_erasure_that_cannot_be_is_refused_before_a_model_is_loaded(arguments, says, ends, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("ember_demo.language_model.load_model", lambda *_: pytest.fail("a model was loaded"))
     status, out, err = run(capsys, "erase", "--out", str(tmp_path / "out"), *arguments)
-    assert status == 1 and out == "" and says in err and len(err.strip().splitlines()) == 1
+    assert status == ends and out == "" and says in err and len(err.strip().splitlines()) == 1
 
 
 def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):

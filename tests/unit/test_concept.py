@@ -50,6 +50,23 @@ def test_fluency_is_chosen_on_other_texts_than_it_is_scored_on():
     assert not set(texts["validation"]) & set(texts["test"])
 
 
+@pytest.mark.parametrize("count", [60, 300, 1000])
+def test_what_fluency_is_measured_on_is_held_out_of_what_erasers_use(count):
+    neutral = [f"It rains {n} times." for n in range(count)]
+    concept = ed.Concept("Tea", ["Tea is a drink."], neutral)
+    measured = {text for texts in concept.fluency_texts.values() for text in texts}
+    assert len(concept.fluency_texts["test"]) == len(concept.fluency_texts["validation"]) == min(40, count // 8)
+    assert set(concept.retain_texts) == set(neutral) - measured and len(measured) <= count / 4
+    with pytest.raises(ed.ConceptError, match="none is left"):
+        ed.Concept("Tea", ["Tea is a drink."], neutral[:2]).retain_texts
+
+
+@pytest.mark.parametrize("name", ed.concept_names())
+def test_a_pack_brings_fluency_texts_of_its_own(name):
+    concept = ed.load_concept(name)
+    assert concept.retain_texts == concept.neutral_texts
+
+
 @pytest.fixture
 def authors(tmp_path):
     """A folder in the form of the authors' published files, with made-up content."""
@@ -83,6 +100,32 @@ def test_damaged_files_say_what_is_wrong(authors, damage, says):
     else:
         path.write_text("{" if damage == "not json" else "{}")
     with pytest.raises(ed.ConceptError, match=says):
+        ed.load_concept("Tea", data=authors)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "5", '{"a": 1}', '[{"x": 1}]', '[{"concept": 1, "sentences": []}]', "[]"])
+@pytest.mark.parametrize("name", ["concept_sentences", "neutral_sentences", "open_questions", "mc_questions", "relearn_paragraphs"])
+def test_files_of_another_shape_are_a_sentence(authors, name, content):
+    (authors / f"{name}.json").write_text(content)
+    with pytest.raises(ed.ConceptError) as caught:
+        ed.load_concept("Tea", data=authors)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("texts", ["null", '"one text"', "[1, 2]"])
+def test_texts_that_are_none_are_a_sentence(authors, texts):
+    (authors / "relearn_paragraphs.json").write_text(f'{{"Tea": {{"RelearnParagraphs": {texts}}}}}')
+    with pytest.raises(ed.ConceptError, match="authors' form"):
+        ed.load_concept("Tea", data=authors)
+
+
+def test_a_file_or_too_much_in_the_place_of_the_authors_folder_is_a_sentence(authors):
+    path = authors / "concept_sentences.json"
+    with pytest.raises(ed.ConceptError, match="wants a folder"):
+        ed.load_concept("Tea", data=path)
+    with open(path, "wb") as file:
+        file.truncate(2_000_000_000)  # sparse: nothing is written
+    with pytest.raises(ed.ConceptError, match="larger than 20 MB"):
         ed.load_concept("Tea", data=authors)
 
 

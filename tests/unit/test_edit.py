@@ -62,6 +62,12 @@ def test_edits_add_up(model, ember_edit, rmu_edit, untouched):
         assert all(torch.equal(t, both[n]) for n, t in tensors(model).items())
 
 
+def test_a_sum_keeps_the_settings_of_both(ember_edit, rmu_edit):
+    details = (ember_edit + rmu_edit).details
+    assert details["settings"] == ember_edit.details["settings"] | rmu_edit.details["settings"]
+    assert details["features"] == ember_edit.details["features"]
+
+
 @pytest.mark.parametrize("sparse", [(True, True), (True, False), (False, True), (False, False)])
 def test_changes_add_like_matrices(sparse):
     a = Change(torch.ones(2, 3), torch.tensor([1, 4])) if sparse[0] else Change(torch.ones(6, 3))
@@ -100,7 +106,8 @@ def test_a_damaged_or_foreign_file_is_refused(ember_edit, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:1000])
     (tmp_path / "text.safetensors").write_text("not an edit")
     save_file({"x": torch.ones(1)}, tmp_path / "foreign.safetensors")
-    for name in ("cut", "text", "foreign"):
+    save_file({}, tmp_path / "nested.safetensors", {"fingerprint": "", "details": "[" * 100_000})
+    for name in ("cut", "text", "foreign", "nested"):
         with pytest.raises(ed.EditError, match="not an edit|damaged"):
             WeightEdit.load(tmp_path / f"{name}.safetensors")
     with pytest.raises(ed.EditError, match="no edit file"):

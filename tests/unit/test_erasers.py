@@ -11,6 +11,7 @@ from ember_demo.erasers import ERASERS, NPO, SNMF, EmberHead, GradDiff, MeanRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
 from ember_demo.erasers.rmu import retain_texts
 from ember_demo.erasers.snmf import heaviest
+from ember_demo.features import divide_tokens
 from ember_demo.hidden import mlp_activations
 from ember_demo.tuning import unedited, validate
 from tests.checkpoints import build
@@ -226,6 +227,14 @@ def test_nothing_is_trained_on_texts_that_fluency_is_measured_on(model, concept)
     measured = {text for texts in own.fluency_texts.values() for text in texts}
     assert measured <= set(own.neutral_texts) and not measured & set(retain_texts(model, own))
     assert set(concept.neutral_texts) <= set(retain_texts(model, concept))  # a pack brings others
+    token_ids, _, neutral_only = divide_tokens(model, own)  # so that EMBER can edit words of the measured texts
+    retained = {i for ids in model.tokenizer(own.retain_texts, add_special_tokens=False)["input_ids"] for i in ids}
+    assert set(token_ids[neutral_only].tolist()) <= retained
+
+
+def test_few_neutral_texts_are_enough_to_retrain_on(model, concept):
+    own = ed.Concept("Wizards", concept.texts, concept.neutral_texts[:60])
+    assert ed.RMU(steps=2).fit(model, own).changes
 
 
 def test_composition_is_one_after_the_other(model, concept, ember_edit):

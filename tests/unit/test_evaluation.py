@@ -1,5 +1,7 @@
 """The metrics mean what they say."""
 
+from dataclasses import replace
+
 import pytest
 
 import ember_demo as ed
@@ -66,6 +68,22 @@ def test_an_answer_without_an_end_is_invalid(model, concept):
     assert ask(model, [question])[0].valid
     ((text, finished),) = model.answer([question.text], max_new_tokens=1)
     assert text and not finished
+
+
+def test_answers_that_cannot_be_read_are_counted_by_kind(model, concept, monkeypatch):
+    asked = [concept.select(kind, "test")[0] for kind in ("concept", "similar", "general")]
+    few = replace(concept, questions=[asked[0], *asked])
+    monkeypatch.setattr(model, "answer", lambda texts, *_: [("", False)] + [("an answer", True)] * (len(texts) - 1))
+    scores = ed.evaluate(model, few, multiple_choice=False).as_dict()
+    assert [scores[f"{kind}invalid_rate"] for kind in ("", "concept_", "similar_", "general_")] == [0.25, 0.5, 0, 0]
+
+
+def test_what_was_not_asked_is_not_measured(model, concept, ember_edit):
+    alone = replace(concept, questions=concept.select("concept", "test")[:40])
+    with ember_edit.applied(model):
+        scores = ed.evaluate(model, alone, multiple_choice=False)
+    assert scores.specificity is None and list(scores.derived) == ["efficacy"]
+    assert scores.overall == pytest.approx(harmonic_mean([scores.efficacy, scores.coherence]))
 
 
 def test_no_questions_is_an_error(model, concept):

@@ -19,7 +19,7 @@ COMMIT = "0" * 40
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """A hub with the model tiny/llama, the gated tiny/gated, and tiny/pickled without safetensors."""
+    """A hub with the model tiny/llama, the gated tiny/gated, tiny/pickled without safetensors, and tiny/xet in a storage that is out of reach."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("hub")
     build("llama", folder)
@@ -44,7 +44,7 @@ def hub(tmp_path_factory):
                 return self.refuse(403, "GatedRepo")
             if repo == "tiny/private":
                 return self.refuse(401, "RepoNotFound")
-            if repo not in ("tiny/llama", "tiny/large", "tiny/pickled"):
+            if repo not in ("tiny/llama", "tiny/large", "tiny/pickled", "tiny/xet"):
                 return self.refuse(404, "RepoNotFound")
             files = [p for p in folder.iterdir() if repo != "tiny/pickled" or p.suffix != ".safetensors"]
             files += large.iterdir() if repo == "tiny/large" else []
@@ -55,9 +55,9 @@ def hub(tmp_path_factory):
             path = next((p for p in files if p.name == "/".join(rest[2:])), None)
             if path is None:
                 return self.refuse(404, "EntryNotFound")
-            self.send(path.read_bytes(), body, cut=path.parent == large)
+            self.send(path.read_bytes(), body, cut=path.parent == large, xet=repo == "tiny/xet" and path.suffix == ".safetensors")
 
-        def send(self, content, body, cut=False):
+        def send(self, content, body, cut=False, xet=False):
             start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
             if body and start:
                 self.server.resumed.append(start)
@@ -65,6 +65,9 @@ def hub(tmp_path_factory):
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
+            if xet:
+                self.send_header("X-Xet-Hash", "a" * 64)
+                self.send_header("X-Xet-Refresh-Route", "http://127.0.0.1:9/token")
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.end_headers()
@@ -107,6 +110,14 @@ def test_a_hub_model_loads_and_later_needs_no_network(hub, tmp_path):
     first = load_in_a_process("tiny/llama", hub, tmp_path)
     assert first.startswith("answer:")
     assert load_in_a_process("tiny/llama", "http://127.0.0.1:9", tmp_path) == first
+    for weights in tmp_path.rglob("model.safetensors"):
+        weights.unlink()
+    cut = load_in_a_process("tiny/llama", "http://127.0.0.1:9", tmp_path)
+    assert cut.startswith("error:") and "was cut" in cut and "connect to the internet" in cut
+
+
+def test_a_model_in_xet_storage_is_downloaded_without_it(hub, tmp_path):
+    assert load_in_a_process("tiny/xet", hub, tmp_path).startswith("answer:")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import ember_demo as ed
-from ember_demo.judge import judge_feature
+from ember_demo.judge import judge_feature, make_judge
 from tests.servers import Handler, serving
 
 
@@ -63,9 +63,24 @@ def test_a_judge_behind_a_server_chooses_the_features_and_gets_no_token(server, 
     assert len(asked) % 2 == 0 and any("Grindelwald" in text for text in asked)
 
 
-def test_a_judge_that_does_not_answer_is_a_sentence(model, concept, untouched):
-    with pytest.raises(ed.ModelError, match="do without a judge"):
-        ed.Ember(delta=2.0, judge="http://127.0.0.1:9/v1").fit(model, concept)
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:99999999", "[bad"])
+def test_a_judge_that_does_not_answer_is_a_sentence_without_its_secrets(place):
+    with pytest.raises(ed.ModelError, match="do without a judge") as caught:
+        make_judge(f"http://me:hunter2@{place}/v1?key=sk-123", None)("Hello")
+    assert place in str(caught.value) and "hunter2" not in str(caught.value) and "sk-123" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply", [{}, [], {"error": {"message": "no credit"}}, {"choices": []}, {"choices": None}, {"choices": [{"message": None}]}]
+)
+def test_a_reply_of_another_form_is_a_sentence(reply):
+    class Judge(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(reply)
+
+    with serving(Judge) as http, pytest.raises(ed.ModelError, match="do without a judge"):
+        make_judge(f"http://127.0.0.1:{http.server_port}/v1", None)("Hello")
 
 
 def test_the_model_itself_may_judge_and_one_that_cannot_keeps_nothing(model, concept, untouched):

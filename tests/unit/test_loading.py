@@ -1,5 +1,10 @@
 """Any causal language model of the supported families loads, is edited and is restored; what cannot be loaded says what to do."""
 
+import json
+import shutil
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -7,6 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import ember_demo as ed
 from ember_demo import language_model
 from ember_demo.grid import limited
+from ember_demo.language_model import describe
+from ember_demo.progress import silent
 from tests.checkpoints import FAMILIES, build
 from tests.conftest import assert_same, snapshot
 
@@ -92,6 +99,12 @@ def test_a_cpu_without_bfloat16_computes_in_float32_what_is_held_in_4_bit(folder
     assert torch.allclose(*found, rtol=0.02)
 
 
+def test_a_gpu_without_bfloat16_computes_in_float32_and_never_in_float16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # as of a T4
+    assert language_model._four_bit()["quantization_config"].bnb_4bit_compute_dtype == torch.float32
+
+
 def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypatch):
     model = ed.load_model(str(folders["qwen2"]), "4bit")
     model.chat("Hello.", max_new_tokens=2)
@@ -134,6 +147,17 @@ def test_a_dialogue_goes_on_from_its_prompt_as_the_template_would(family, folder
     else:
         assert context.endswith("Question: Who is it?\nAnswer:") and continuation.endswith(model.tokenizer.eos_token)
     assert continuation.strip().startswith("An owl")
+
+
+@pytest.mark.parametrize("family, end", [("gemma2", "<end_of_turn>"), ("phi3", "<|end|>"), ("qwen3", "<|im_end|>"), ("mistral", "</s>")])
+def test_an_answer_ends_where_the_template_ends_a_turn(family, end, folders):
+    model = ed.load_model(str(folders[family]), "fp32")
+    says = torch.zeros(len(model.embeddings))
+    says[model.tokenizer.convert_tokens_to_ids(end)] = 1
+    handle = model.network.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits * 0 + says)
+    assert model.answer(["Who is it?"], max_new_tokens=4) == [("", True)]
+    assert model.chat("Who is it?", max_new_tokens=10**6) == ""  # or it would never end
+    handle.remove()
 
 
 def test_likelihoods_do_not_depend_on_the_batch(model, concept):
@@ -188,6 +212,89 @@ def test_a_folder_with_another_configuration_says_so(content, tmp_path):
     with pytest.raises(ed.ModelError) as caught:
         ed.load_model(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def configured(folder, source, **changes):
+    """A copy of a checkpoint whose configuration has other entries."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"num_attention_heads": 0}, "check its config.json"),
+        ({"hidden_size": "x"}, "check its config.json"),
+        ({"head_dim": -3}, "check its config.json"),
+        ({"layer_types": ["x"]}, "check its config.json"),
+        ({"num_hidden_layers": 10**9, "layer_types": None}, "more than 500 layers"),
+        ({"more": "x" * 1_000_000}, "larger than 1 MB"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "give the model it was made from"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_a_sentence(changes, says, folders, tmp_path):
+    folder = configured(tmp_path, folders["qwen2"], **changes)
+    for read in (describe, ed.load_model):
+        with pytest.raises(ed.ModelError, match=says) as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_of_other_sizes_than_the_configuration_says_are_a_sentence(folders, tmp_path):
+    with pytest.raises(ed.ModelError, match="check its config.json"):
+        ed.load_model(configured(tmp_path, folders["qwen2"], hidden_size=32), "fp32")
+
+
+def test_a_full_memory_while_loading_is_told_as_such(folders, monkeypatch):
+    monkeypatch.setattr(language_model.AutoModelForCausalLM, "from_pretrained", Mock(side_effect=torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        ed.load_model(str(folders["qwen2"]), "fp32")
+
+
+def test_a_precision_whose_weights_do_not_fit_is_refused(folders, monkeypatch):
+    monkeypatch.setattr("ember_demo.memory.free_memory", lambda: 1e5)
+    with pytest.raises(ed.ModelError, match="needs .* MB .* free"):
+        ed.load_model(str(folders["qwen2"]), "fp32")
+
+
+def test_a_model_that_is_partly_beside_the_gpus_is_refused(folders, monkeypatch):
+    load = language_model.AutoModelForCausalLM.from_pretrained
+
+    def spread(*args, device_map, **options):
+        network = load(*args, device_map="cpu", **options)
+        network.hf_device_map = {"model": 0, "lm_head": "cpu"}
+        return network
+
+    monkeypatch.setattr(language_model, "_devices", lambda: "auto")
+    monkeypatch.setattr(language_model.AutoModelForCausalLM, "from_pretrained", spread)
+    with pytest.raises(ed.ModelError, match="does not fit on the GPUs"):
+        ed.load_model(str(folders["qwen2"]), "fp32")
+
+
+def test_missing_bitsandbytes_is_said_of_a_folder_too(folders, monkeypatch):
+    monkeypatch.setattr(language_model, "_four_bit", Mock(side_effect=ImportError("This requires bitsandbytes")))
+    with pytest.raises(ed.ModelError, match="needs bitsandbytes"):
+        ed.load_model(str(folders["qwen2"]), "4bit")
+
+
+def test_a_download_that_does_not_fit_on_the_disk_is_refused(monkeypatch):
+    files = [SimpleNamespace(file_size=9e9, will_download=True), SimpleNamespace(file_size=9e9, will_download=False)]
+    monkeypatch.setattr(language_model, "snapshot_download", Mock(return_value=files))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8e9))
+    with pytest.raises(ed.ModelError, match="needs 9 GB .* 8 GB are free"):
+        language_model._fetched("tiny/llama", False, silent)
+
+
+def test_weights_count_as_downloaded_when_all_of_them_are_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(language_model, "try_to_load_from_cache", lambda id, file: str(tmp_path / file))
+    files = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": files[0], "b": files[1]}}))
+    for file in files:
+        assert describe("Qwen/Qwen2.5-0.5B-Instruct").download
+        (tmp_path / file).touch()
+    assert not describe("Qwen/Qwen2.5-0.5B-Instruct").download
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path, folders):

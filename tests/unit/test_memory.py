@@ -12,7 +12,7 @@ from transformers import Gemma2Config, LlamaConfig
 import ember_demo as ed
 from ember_demo.bench import write_random
 from ember_demo.language_model import MODELS, SHAPES, describe
-from ember_demo.memory import WORKS, needs, plan_precision, weights_size
+from ember_demo.memory import WORKS, container_room, needs, plan_precision, weights_size
 from ember_demo.pocket.world import ASSETS
 from tests import peaks
 
@@ -32,6 +32,12 @@ MEASURED = {
 GEMMA, LLAMA = SHAPES["google/gemma-2-2b-it"], SHAPES["meta-llama/Llama-3.1-8B-Instruct"]
 
 
+@pytest.fixture(autouse=True)
+def bfloat16(monkeypatch):
+    """GPUs, where a test plans for one, multiply in bfloat16."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+
+
 @pytest.mark.parametrize(
     "shape, free, cuda, precision",
     [
@@ -48,6 +54,37 @@ def test_the_most_exact_precision_that_fits_is_taken(shape, free, cuda, precisio
     plan = plan_precision(shape, free=free, cuda=cuda)
     assert plan.precision == precision and precision in plan.reason.replace("4 bit", "4bit")
     assert plan.fits["chat"] and plan.fits["ember"]
+
+
+def test_a_gpu_without_bfloat16_gets_no_half_precision(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # as of a T4
+    assert plan_precision(GEMMA, free=32e9, cuda=True).precision == "fp32"
+    assert plan_precision(GEMMA, free=10e9, cuda=True).precision == "4bit"
+
+
+@pytest.mark.parametrize(
+    "files, room",
+    [
+        ({"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 600\nactive_file 40\ninactive_file 50\nshmem 10"}, 390),
+        ({"memory.max": "max", "memory.current": "700", "memory.stat": "anon 600"}, float("inf")),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "700",
+                "memory/memory.stat": "active_file 40\ninactive_file 50\ntotal_inactive_file 60",
+            },
+            390,
+        ),
+        ({}, float("inf")),
+    ],
+)
+def test_a_container_has_what_its_limit_leaves(files, room, tmp_path, monkeypatch):
+    (tmp_path / "memory").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert container_room(tmp_path) == room
+    monkeypatch.setattr("ember_demo.memory.container_room", lambda: 1e6)
+    assert "1 MB are free" in describe("google/gemma-2-2b-it").sentence
 
 
 def test_what_does_not_fit_is_said():

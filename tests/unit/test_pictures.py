@@ -1,12 +1,14 @@
 """Pictures say what the figures say, and nothing in them can run."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from ember_demo.erasers import ERASERS
 from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map
-from ember_demo.ui.session import Session, Studies, _files
+from ember_demo.ui.session import LeftWeights, Session, Studies, Turn, _files
 from ember_demo.wording import COLORS, color, label
 
 
@@ -53,6 +55,13 @@ def test_the_map_has_a_point_for_every_word_before_and_after():
     assert shown.count("<circle") == 4 and "a&amp;b" in shown
 
 
+def test_what_attacks_left_is_kept_within_bounds():
+    left = LeftWeights(most=1000)
+    first, second, third = (left.keep({"table": torch.zeros(100)}) for _ in range(3))
+    assert left.find(first) is None and left.find(second) is not None and left.find(third) is not None
+    assert left.find(left.keep({"table": torch.zeros(1000)})) is not None  # the latest is kept, however large
+
+
 def test_a_study_comes_back_by_its_key_until_it_is_old_or_there_are_too_many():
     studies = Studies(most=2, seconds=3600)
     kept = [studies.keep(Session("pocket", "auto")) for _ in range(2)]
@@ -64,8 +73,10 @@ def test_a_study_comes_back_by_its_key_until_it_is_old_or_there_are_too_many():
     assert len({s.key for s in kept}) == 3 and all(len(s.key) >= 16 for s in kept)
     assert studies.find(kept[0].key) is None and studies.find(kept[2].key) is kept[2]
     assert studies.find("") is None and studies.find("guess") is None
-    studies = Studies(whole=1)
-    first, second = (studies.keep(Session("pocket", "auto", attacked={"ember": "weights"})) for _ in range(2))
-    assert not studies.find(first.key).attacked and studies.find(second.key).attacked and first.attacked
+    studies = Studies()
+    first = studies.keep(Session("pocket", "auto"))
+    assert studies.keep(replace(first, seed=1)).key == first.key
+    other_tab = studies.keep(replace(first, turn=Turn()))
+    assert other_tab.key != first.key and studies.find(first.key).seed == 1
     brief = Studies(seconds=0)
     assert brief.find(brief.keep(Session("pocket", "auto")).key) is None

@@ -8,14 +8,17 @@ import types
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import HTTPError
 
 import ember_demo as ed
 from ember_demo.features import divide_tokens
 from ember_demo.presets import paper_settings
-from ember_demo.published import CHOSEN, FACTORS, load_factors
+from ember_demo.published import CHOSEN, FACTORS, load_factors, read_published
 
 PLACE = {"rank": 6, "seed": 42, "concept": "Harry_Potter"}
 
@@ -102,6 +105,46 @@ def test_a_harmful_pickle_inside_a_tensor_runs_nothing(tmp_path):
     with pytest.raises(ed.ConceptError):
         load_factors(path)
     assert not trace.exists()
+
+
+def write_ids(folder, model, ids, monkeypatch):
+    content = {"nmf": {"F_": torch.randn(model.width, 6), "G_": torch.randn(len(ids), 6)}, "vprime_token_ids": ids}
+    pickled(folder / "pocket" / FACTORS.format(**PLACE), content, monkeypatch)
+
+
+def test_a_forged_array_is_refused_unread(tmp_path):
+    """An object array holds addresses: reading one that is made up ends the process."""
+    path = tmp_path / "embedding.pkl"
+    path.write_bytes(pickle.dumps({"nmf": 1, "vprime_token_ids": np.zeros(1, dtype=object)}))
+    with pytest.raises(ed.ConceptError, match="asks for numpy"):
+        load_factors(path)
+
+
+@pytest.mark.parametrize("ids", [[], [-5, 1], [2**70, 1], [[1], [2]]])
+def test_token_ids_that_cannot_be_say_so(ids, published, model, concept, monkeypatch):
+    write_ids(published[0], model, ids, monkeypatch)
+    with pytest.raises(ed.ConceptError, match="token ids"):
+        ed.Ember(rank=6, published=str(published[0])).fit(model, concept)
+
+
+@pytest.mark.parametrize("rows", [b"\xff,3\n", b"1" * 200_000 + b",3\n", b"inf,3\n", b"1e400,3\n", b"\n,", b"one,3\n"])
+def test_a_damaged_table_of_features_says_so(rows, published, model, concept):
+    (published[0] / "pocket" / CHOSEN.format(**PLACE)).write_bytes(b"feature,ratio_abs\n" + rows)
+    with pytest.raises(ed.ConceptError, match="table of features"):
+        ed.Ember(rank=6, published=str(published[0])).fit(model, concept)
+
+
+def test_a_short_row_of_the_table_says_so(published, model, concept):
+    (published[0] / "pocket" / CHOSEN.format(**PLACE)).write_bytes(b"ratio_abs,feature\n3.0\n")
+    with pytest.raises(ed.ConceptError, match="table of features"):
+        ed.Ember(rank=6, published=str(published[0])).fit(model, concept)
+
+
+@pytest.mark.parametrize("error", [HTTPError("cut"), RuntimeError("storage"), OSError("disk")])
+def test_a_download_that_fails_says_so(error, monkeypatch):
+    monkeypatch.setattr("ember_demo.published.snapshot_download", Mock(side_effect=error))
+    with pytest.raises(ed.ConceptError, match="connection"):
+        read_published("ClSu/ember-features", "pocket", "Golf", 6)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"nmf": 1})])

@@ -9,7 +9,7 @@ import pytest
 
 import ember_demo as ed
 from ember_demo.attacks import ATTACKS
-from ember_demo.cli import _names, _parser
+from ember_demo.cli import _names, _parser, main
 from ember_demo.erasers import ERASERS
 from ember_demo.repeat import command_line, python_code
 from ember_demo.settings import changed_settings, read_settings, with_settings
@@ -74,6 +74,17 @@ def test_the_python_text_repeats_the_study(tmp_path, monkeypatch):
     assert report["settings"] == {"ember": asked}
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert written["settings"]["ember"] == json.loads(json.dumps(asked)) and (tmp_path / "report.html").is_file()
+
+
+def test_both_texts_repeat_an_erasure_from_texts_without_questions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(ed.load_concept("Uranium").texts), encoding="utf-8")
+    done = ("pocket", "auto", "Wizards", 0, [ed.Ember(delta=5.0)], [], "texts.txt", False)
+    report = _run(python_code(*done), tmp_path)["report"]
+    assert main(shlex.split(command_line(*done))[3:]) == 0
+    again = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["variants"] == again["variants"] == {} and report["edited_tokens"]
+    assert [t["token"] for t in again["edited_tokens"]] == [t["token"] for t in report["edited_tokens"]]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ember_demo as ed
+from ember_demo.cli import main
 from ember_demo.share import save_edit, save_model
 from tests.checkpoints import build
 from tests.servers import Handler, serving
@@ -130,6 +131,12 @@ def test_what_is_to_be_private_does_not_go_where_everybody_sees_it(hub, model, e
     state["open"] = True
     assert "open to everybody" in push_in_a_process(tmp_path, address)[0]
     assert not any("/commit/" in path for path, _, _ in seen)
+
+
+def test_who_is_not_logged_in_is_told_before_anything_is_erased(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ember_demo.share.get_token", lambda: None)
+    assert main(["erase", "--concept", "Golf", "--push", "edit", "--out", str(tmp_path / "edit")]) == 1
+    assert "hf auth login" in capsys.readouterr().err and not (tmp_path / "edit").exists()
 
 
 def test_nothing_is_written_among_other_files(model, ember_edit, tmp_path):

@@ -14,7 +14,7 @@ from ember_demo.attacks import ATTACKS, LogitLens, RelearningParagraphs
 from ember_demo.cli import _configured
 from ember_demo.edit import Change
 from ember_demo.erasers import ERASERS, SNMF, FromEmber
-from ember_demo.report import limits, summary, to_html
+from ember_demo.report import limits, strongest, summary, to_html, verdict
 from ember_demo.study import build_edits, make_report, run_study, score_edits, subject_tokens
 from tests.checkpoints import build
 
@@ -70,6 +70,37 @@ def test_every_answer_is_in_the_report(report, concept, untouched):
         for kind in ("concept", "similar", "general"):
             given = [row["given"][name] for row in report["answers"] if row["kind"] == kind]
             assert sum(g["right"] for g in given) / len(given) == pytest.approx(scores[f"{kind}_accuracy"])
+
+
+def test_the_verdict_is_on_the_attack_that_got_most_back_of_what_was_gone():
+    def found(before, after, chance=0.0, control=0.0):
+        result = {"before": before, "after": after, "chance": chance}
+        return {"ember": result, "control": result | {"after": control}}
+
+    attacks = {"quantization": found(0.4, 0.4), "head-reset": found(0.0, 0.3), "relearning": found(0.0, 0.5, control=0.4)}
+    attacks |= {"linear-probe": found(0.0, 0.9, chance=0.25)}
+    assert strongest(attacks) == "head-reset"  # of what was there, or is taught, nothing has come back; choices are not answers
+    report = {"concept": "Golf", "variants": {"ember": {"concept_accuracy": 0.1}}, "attacks": attacks}
+    assert (
+        verdict(report) == "Of Golf, under head-reset, EMBER went from 0 to 3 of 10 answers; a model that never learned it gives 0 of 10."
+    )
+    assert "EMBER 1 of 10. No attack was run" in verdict(report | {"attacks": {}})
+
+
+def test_what_guessing_gets_right_is_said_to_be_taken_out(report):
+    result = {"before": 0.1, "after": 0.3, "curve": [0.1, 0.3], "steps": ["before", "hint"], "interval": [0.2, 0.4], "invalid": [0.0, 0.05]}
+    guessed = report | {"attacks": {"prompting": {"ember": result | {"chance": 0.25}}}}
+    assert "30% after, above guessing." in summary(guessed) and "<td>30% above guessing</td>" in to_html(guessed)
+    plain = report | {"attacks": {"prompting": {"ember": result | {"chance": 0.0}}}}
+    assert "bove guessing" not in summary(plain) + to_html(plain) and "<td>5%</td>" in to_html(plain)
+
+
+def test_the_scores_show_what_stands_beside_open_answers_with_the_intervals(report):
+    page = to_html(report)
+    for head in ("concept choice accuracy", "concept answer probability", "concept invalid rate"):
+        assert f">{head}</abbr>" in page
+    low, high = report["variants"]["ember"]["intervals"]["efficacy"]
+    assert f"({low:.2f} to {high:.2f})" in page
 
 
 def test_the_report_is_strict_json(report):
@@ -129,6 +160,12 @@ def test_the_limits_follow_from_what_was_run(report, model, bare, untouched):
     attacked = run_study(model, bare, [ed.RMU(steps=2)], [LogitLens()])
     said = "\n".join(limits(attacked))
     assert "Only these attacks were tried, with the settings of this run: logit-lens." in said and "never learned Wizards" in said
+    result = attacked["attacks"]["logit-lens"]["rmu"]
+    assert "neighbouring subject or general knowledge" in said and "Nothing was asked about" not in "\n".join(limits(report))
+    assert attacked["variants"]["rmu"]["specificity"] is None and "specificity not measured" in summary(attacked)
+    json.dumps(attacked, allow_nan=False)
+    assert len(result["invalid"]) == len(result["curve"]) and "unreadable answers, after" in to_html(attacked)
+    assert f"{LogitLens.description} The attacker holds the weights." in to_html(attacked)
     assert "relearning-sweep" in said and "protects nothing" not in said  # without EMBER no subject is covered, and that says nothing
     assert to_html(attacked).index("Limits, in plain words") > to_html(attacked).index("<h2>Settings")
 

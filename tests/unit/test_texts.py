@@ -48,6 +48,12 @@ def test_a_jsonl_file_gives_its_texts(tmp_path):
     assert read_file(tmp_path / "texts.jsonl") == PROSE[:3]
 
 
+def test_a_line_of_jsonl_may_hold_any_line_separator(tmp_path):
+    text = f"{PROSE[0]}\u2028{PROSE[1]}"
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False), encoding="utf-8")
+    assert read_file(tmp_path / "texts.jsonl") == PROSE[:2]
+
+
 @pytest.mark.parametrize(
     "name, content, says",
     [

@@ -3,9 +3,11 @@
 import pytest
 
 import ember_demo as ed
+from ember_demo.edit import Change
 from ember_demo.erasers import ERASERS
+from ember_demo.evaluation import harmonic_mean
 from ember_demo.report import trials_picture, trials_table
-from ember_demo.tuning import FIGURES, search, worth
+from ember_demo.tuning import FIGURES, choose, search, worth
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(mode
     again, repeated = search(model, [small], eraser, 4, journal=journal, progress=lambda *a, **k: pytest.fail("ran again"))
     assert repeated == trials and again == best
     assert trials_table(trials).count("\n") == 5 and trials_picture(trials).count("<circle") == 4
-    assert {*FIGURES, "settings", "within_limits"} == trials[0].keys()
+    assert {*FIGURES, "settings", "within_limits", "efficacy_from"} == trials[0].keys()
 
 
 def test_a_trial_that_hurts_the_model_is_worth_less_than_any_that_does_not():
@@ -63,6 +65,19 @@ def test_settings_that_find_nothing_to_erase_are_a_trial_that_failed(model, smal
     assert len(trials) == 2 and not any(trial["within_limits"] for trial in trials)
     with pytest.raises(ed.EmberDemoError, match="at least 1"):
         search(model, [small], eraser, 0)
+
+
+def test_a_model_that_does_not_answer_word_for_word_is_judged_by_its_answers_probability(model, small, ember_edit, monkeypatch):
+    weak = ed.WeightEdit(
+        {n: Change(c.delta * 0.001, c.rows) for n, c in ember_edit.changes.items()}, ember_edit.fingerprint, ember_edit.details
+    )
+    assert {t["efficacy_from"] for t in choose(model, small, [ember_edit])[1]} == {"answers"}
+    monkeypatch.setattr(model, "answer", lambda texts, *_: [("That is a long story.", True)] * len(texts))
+    best, trials = choose(model, small, [weak, ember_edit])
+    assert best is ember_edit and trials[0]["efficacy"] < 0.1 < 0.5 < trials[1]["efficacy"]
+    assert {t["efficacy_from"] for t in trials} == {"probability"}
+    values = [trials[1][name] for name in ("efficacy", "specificity", "coherence")]
+    assert trials[1]["overall"] == pytest.approx(harmonic_mean(values))
 
 
 def test_what_has_nothing_to_search_says_so(model, small):
