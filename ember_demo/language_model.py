@@ -480,7 +480,8 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
     with _explained(id):
         config = _config(id, trust_remote_code)
         plan = plan_precision(_shape(config, trust_remote_code), precision)
-        if not plan.fits["chat"] if precision == "auto" else plan.needs["chat"]["weights"] > plan.free:
+        fits = plan.fits["chat"] if precision == "auto" else plan.needs["chat"]["weights"] <= plan.free
+        if not fits:
             raise ModelError(plan.reason)
         precision = plan.precision
         source = _fetched(_source(id), trust_remote_code, progress)
