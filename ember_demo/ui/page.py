@@ -96,7 +96,7 @@ def build_page(model_id=POCKET, with_tour=False):
             notes = gr.Markdown("Every scene is computed live, on the embedded model. The tour begins a new study.", elem_id="tour-notes")
             with gr.Row():
                 next_scene = gr.Button("Start the tour", variant="primary", scale=0, min_width=160)
-                stop_tour = gr.Button("Stop", variant="stop", scale=0, min_width=90)
+                stop_tour = gr.Button("Stop the tour", variant="stop", scale=0, min_width=140)
         shown_verdict = gr.HTML(verdict.view(Session(model_id, "auto")), elem_id="verdict")
         with gr.Walkthrough(selected=MODEL, elem_id="steps") as steps:
             with gr.Step(STEPS[MODEL], id=MODEL):
