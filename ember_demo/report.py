@@ -96,11 +96,12 @@ def strongest(attacks):
 def came_back(results):
     """What each variant gave before and after an attack, as part of a sentence. results: by variant, as in report.json."""
     what = "answers" if not any(r["chance"] for r in results.values()) else "choices among four, guessing taken out"
-    parts = [
-        f"{label(v)} went from {round(10 * r['before'])} to {tenths(r['after'])} {what}"
-        for v, r in results.items()
-        if v not in ("original", "control")
-    ]
+
+    def course(result):
+        before, after = round(10 * result["before"]), tenths(result["after"])
+        return f"stays at {after} {what}" if tenths(result["before"]) == after else f"goes from {before} to {after} {what}"
+
+    parts = [f"{label(v)} {course(r)}" for v, r in results.items() if v not in ("original", "control")]
     never = f"; a model that never learned it gives {tenths(results['control']['after'])}" if "control" in results else ""
     return ", ".join(parts) + never
 

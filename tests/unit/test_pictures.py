@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ember_demo.erasers import ERASERS
-from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map
+from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map, score_bars
 from ember_demo.ui.session import LeftWeights, Session, Studies, Turn, _files
 from ember_demo.wording import COLORS, color, label
 
@@ -35,6 +35,12 @@ def test_whatever_the_baseline_its_variants_are_told_apart():
     for name in set(ERASERS) - {"ember"}:
         variants = ("original", name, "ember", f"ember+{name}", "control")
         assert len({color(v) for v in variants}) == len({label(v) for v in variants}) == 5
+
+
+def test_gibberish_is_told_from_wrong_answers():
+    scores = {"concept_accuracy": 0.06, "concept_interval": [0.0, 0.1], "concept_invalid_rate": 0.61}
+    assert "61% unreadable" in score_bars({"rmu": scores}, "Golf")
+    assert "% unreadable" not in score_bars({"rmu": scores | {"concept_invalid_rate": 0.0}}, "Golf")
 
 
 def test_bars_are_as_long_as_their_shares():

@@ -82,7 +82,7 @@ def test_the_verdict_is_on_the_attack_that_got_most_back_of_what_was_gone():
     assert strongest(attacks) == "head-reset"  # of what was there, or is taught, nothing has come back; choices are not answers
     report = {"concept": "Golf", "variants": {"ember": {"concept_accuracy": 0.1}}, "attacks": attacks}
     assert (
-        verdict(report) == "Of Golf, under head-reset, EMBER went from 0 to 3 of 10 answers; a model that never learned it gives 0 of 10."
+        verdict(report) == "Of Golf, under head-reset, EMBER goes from 0 to 3 of 10 answers; a model that never learned it gives 0 of 10."
     )
     assert "EMBER 1 of 10. No attack was run" in verdict(report | {"attacks": {}})
 
