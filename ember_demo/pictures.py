@@ -47,11 +47,11 @@ def score_bars(variants, concept):
     rows = []
     for name, scores in variants.items():
         share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
-        unreadable = f", {scores['concept_invalid_rate']:.0%} unreadable" if scores["concept_invalid_rate"] >= 0.01 else ""
+        unreadable = f"<br><small>{scores['concept_invalid_rate']:.0%} unreadable</small>" if scores["concept_invalid_rate"] >= 0.01 else ""
         rows.append(
             f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
             f"style='width:{share:.1%};background:{color(name)}'></span></span>"
-            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small><small>{unreadable}</small></span></div>"
+            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small>{unreadable}</span></div>"
         )
     note = "Unreadable: an answer without an end, or empty. It counts as wrong, but gibberish is not erasure."
     return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals. {note}</p>" + "".join(rows)
