@@ -84,7 +84,12 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
 
 
 def score_edits(model, concept, edits, progress=silent):
-    """Scores by variant name, each against the original, and its likeness to the never-learned control where there is one."""
+    """Scores by variant name, each against the original, and its likeness to the never-learned control where there is one.
+
+    None without test questions.
+    """
+    if not concept.select("concept", "test"):
+        return {}
     scores, control = {}, _control(model, concept)
     never = evaluate(control, concept) if control else None
     for number, (name, edit) in enumerate(edits.items()):
@@ -153,7 +158,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
             trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
     edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock, skipped if len(erasers) > 1 else None)
     with clock.time("evaluate"):
-        scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5)) if concept.select("concept", "test") else {}
+        scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
     results = {}
     erased = {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):

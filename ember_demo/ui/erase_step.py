@@ -177,7 +177,7 @@ def _erased(session, concept_name, ask_model, progress):
     concept = chosen_concept(session, concept_name, session.texts, ask_model, progress)
     edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), clock, skipped)
     with clock.time("evaluate"):
-        scores = score_edits(model, concept, edits, part(progress, 0.8, 1)) if concept.select("concept", "test") else {}
+        scores = score_edits(model, concept, edits, part(progress, 0.8, 1))
     ember = edits["ember"]
     pictures = "<h4>The word table, seen along its two main directions</h4>" + embedding_map(*word_map(model, concept, ember))
     trials = ember.details.get("delta_trials", [])
