@@ -12,7 +12,8 @@ from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import ConceptError, EditError, EmberDemoError, ModelError, Stopped
 from ember_demo.evaluation import evaluate
 from ember_demo.factorization import SparseMatrixFactorization
-from ember_demo.language_model import LanguageModel, load_control, load_model
+from ember_demo.language_model import LanguageModel
+from ember_demo.loading import load_control, load_model
 from ember_demo.sources import concept_names, load_concept
 
 __all__ = [

@@ -18,7 +18,7 @@ from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import evaluate
 from ember_demo.features import divide_tokens
-from ember_demo.language_model import describe, load_model
+from ember_demo.loading import describe, load_model
 from ember_demo.pocket.world import ASSETS, load_world
 from ember_demo.sources import load_concept
 

@@ -301,7 +301,7 @@ def _erase(options):
 
 def _model_and_concept(options, progress):
     """The model loaded and the concept read; what can be refused without the model is refused before it is loaded."""
-    from ember_demo.language_model import load_model
+    from ember_demo.loading import load_model
     from ember_demo.sources import gather, load_concept
     from ember_demo.texts import check_enough
 
@@ -337,7 +337,7 @@ def _configured(thing, model, options, settings=MappingProxyType({})):
 
 def _tune(options):
     from ember_demo.erasers import ERASERS
-    from ember_demo.language_model import load_model
+    from ember_demo.loading import load_model
     from ember_demo.progress import terminal
     from ember_demo.report import trials_table
     from ember_demo.sources import load_concept
@@ -371,7 +371,7 @@ def _card(options):
 
 
 def _judges(options):
-    from ember_demo.language_model import load_model
+    from ember_demo.loading import load_model
     from ember_demo.pocket.measure import judge_table
     from ember_demo.pocket.world import load_world
 
@@ -407,7 +407,7 @@ def _bench(options):
 
 
 def _models():
-    from ember_demo.language_model import MODELS, describe
+    from ember_demo.loading import MODELS, describe
 
     rows = []
     for id, text in MODELS.items():

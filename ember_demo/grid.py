@@ -14,7 +14,7 @@ from joblib import Parallel, delayed, parallel_config
 from ember_demo.attacks import ATTACKS, THREATS, Relearning
 from ember_demo.erasers import ERASERS, FromEmber
 from ember_demo.errors import EmberDemoError
-from ember_demo.language_model import POCKET, load_model
+from ember_demo.loading import POCKET, load_model
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
 from ember_demo.sources import concept_names, load_concept

@@ -6,7 +6,7 @@ from html import escape
 from ember_demo import pictures
 from ember_demo.attacks import ATTACKS
 from ember_demo.concept import KINDS
-from ember_demo.language_model import POCKET
+from ember_demo.loading import POCKET
 from ember_demo.pictures import (
     attack_curves,
     definitions,

@@ -10,7 +10,7 @@ from ember_demo.attacks.base import above_chance
 from ember_demo.erasers import Ember, FromEmber, extend
 from ember_demo.errors import ArgumentError, ConceptError, ModelError
 from ember_demo.evaluation import evaluate, forget_quality
-from ember_demo.language_model import POCKET, load_control
+from ember_demo.loading import POCKET, load_control
 from ember_demo.progress import part, silent
 from ember_demo.understanding import causal_trace, traceable, what_changed
 from ember_demo.wording import label

@@ -6,7 +6,7 @@ from statistics import mean
 
 from ember_demo.errors import ModelError
 from ember_demo.grid import overall_table
-from ember_demo.language_model import load_model
+from ember_demo.loading import load_model
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic
 from ember_demo.pocket.world import ASSETS, load_world
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from ember_demo.errors import ConceptError, ModelError
-from ember_demo.language_model import cpu_has_bfloat16
+from ember_demo.loading import cpu_has_bfloat16
 from ember_demo.pocket.card import write_card
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.tokenizer import train_tokenizer

@@ -5,7 +5,7 @@ import gradio as gr
 from ember_demo.attacks import ATTACKS, Relearning
 from ember_demo.erasers import RMU, Ember
 from ember_demo.errors import EmberDemoError
-from ember_demo.language_model import POCKET
+from ember_demo.loading import POCKET
 from ember_demo.sources import load_concept
 from ember_demo.study import choose_by_name, run_study
 from ember_demo.ui.session import shared_model

@@ -10,7 +10,7 @@ import gradio as gr
 from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import mentions
-from ember_demo.language_model import POCKET, has_control, load_control
+from ember_demo.loading import POCKET, has_control, load_control
 from ember_demo.pictures import conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
 from ember_demo.ui.session import LEFT, STUDIES, in_turn

@@ -31,6 +31,7 @@ def layout():
             allow_custom_value=True,
             label="Concept to erase",
             info="Choose one, or type a name of your own.",
+            min_width=240,
         )
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
     about = gr.HTML(about_concept("Harry Potter"), elem_id="about-concept")

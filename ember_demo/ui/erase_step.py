@@ -48,6 +48,7 @@ def layout():
             value=RMU.name,
             label="Baseline",
             info="What EMBER is compared and combined with.",
+            min_width=240,
         )
     about = gr.Markdown(about_baseline(RMU.name), elem_id="about-baseline")
     features = gr.CheckboxGroup(

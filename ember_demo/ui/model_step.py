@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError, ModelError
-from ember_demo.language_model import MODELS, POCKET, describe
+from ember_demo.loading import MODELS, POCKET, describe
 from ember_demo.memory import PRECISIONS
 from ember_demo.pictures import memory_bars
 from ember_demo.ui.session import Session, in_turn, shared_model
@@ -30,6 +30,7 @@ def layout(model_id, public):
             label="Model",
             info="The embedded one needs no download; or type a model's name on the Hugging Face Hub"
             + ("." if public else ", or a folder."),
+            min_width=240,
         )
         precision = gr.Dropdown(
             PRECISIONS, value="auto", label="Precision", info="How exactly its numbers are held; auto takes 4 bit when memory is tight."

@@ -6,7 +6,7 @@ from dataclasses import replace
 import gradio as gr
 
 from ember_demo.attacks import Relearning
-from ember_demo.language_model import POCKET
+from ember_demo.loading import POCKET
 from ember_demo.pictures import CSS as PIECES
 from ember_demo.pictures import trace_view
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
@@ -24,7 +24,7 @@ MODEL, CONCEPT, ERASE, COMPARE, ATTACK = STEPS
 CSS = (
     PIECES
     + """
-footer{display:none!important}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
+footer{display:none!important}.label-wrap{text-align:left}.status{min-height:1.6rem}.status [data-testid=status-tracker]{display:none!important}
 #steps .secondary-wrap input{text-overflow:ellipsis;padding-right:1.4rem}
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}

@@ -14,7 +14,7 @@ from threading import Lock
 import gradio as gr
 
 from ember_demo.erasers import RMU, Ember
-from ember_demo.language_model import load_model
+from ember_demo.loading import load_model
 from ember_demo.progress import silent
 from ember_demo.report import write_report
 from ember_demo.study import make_report

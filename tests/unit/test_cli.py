@@ -223,7 +223,7 @@ def test_an_erasure_is_saved_as_an_edit_that_loads_again(tmp_path, capsys, model
     ],
 )
 def test_an_erasure_that_cannot_be_is_refused_before_a_model_is_loaded(arguments, says, ends, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ember_demo.language_model.load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("ember_demo.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
     status, out, err = run(capsys, "erase", "--out", str(tmp_path / "out"), *arguments)
     assert status == ends and out == "" and says in err and len(err.strip().splitlines()) == 1
 

@@ -10,9 +10,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import ember_demo as ed
-from ember_demo import language_model
+from ember_demo import language_model, loading
 from ember_demo.grid import limited
-from ember_demo.language_model import describe
+from ember_demo.loading import describe
 from ember_demo.progress import silent
 from tests.checkpoints import FAMILIES, build
 from tests.conftest import assert_same, snapshot
@@ -92,7 +92,7 @@ def test_a_dequantized_layer_acts_as_the_quantized_one(folders):
 def test_a_cpu_without_bfloat16_computes_in_float32_what_is_held_in_4_bit(folders, monkeypatch):
     found = []
     for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(language_model, "cpu_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(loading, "cpu_has_bfloat16", lambda has=has: has)
         model = ed.load_model(str(folders["qwen2"]), "4bit")
         assert {model.network.get_submodule(n.removesuffix(".weight")).compute_dtype for n in model.quantized} == {dtype}
         found.append(model.log_likelihood([model.prompt("Who is it?")], [" An owl in the tower"])[0])
@@ -102,7 +102,7 @@ def test_a_cpu_without_bfloat16_computes_in_float32_what_is_held_in_4_bit(folder
 def test_a_gpu_without_bfloat16_computes_in_float32_and_never_in_float16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)  # as of a T4
-    assert language_model._four_bit()["quantization_config"].bnb_4bit_compute_dtype == torch.float32
+    assert loading._four_bit()["quantization_config"].bnb_4bit_compute_dtype == torch.float32
 
 
 def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypatch):
@@ -248,7 +248,7 @@ def test_weights_of_other_sizes_than_the_configuration_says_are_a_sentence(folde
 
 
 def test_a_full_memory_while_loading_is_told_as_such(folders, monkeypatch):
-    monkeypatch.setattr(language_model.AutoModelForCausalLM, "from_pretrained", Mock(side_effect=torch.OutOfMemoryError("out of memory")))
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", Mock(side_effect=torch.OutOfMemoryError("out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         ed.load_model(str(folders["qwen2"]), "fp32")
 
@@ -260,35 +260,35 @@ def test_a_precision_whose_weights_do_not_fit_is_refused(folders, monkeypatch):
 
 
 def test_a_model_that_is_partly_beside_the_gpus_is_refused(folders, monkeypatch):
-    load = language_model.AutoModelForCausalLM.from_pretrained
+    load = loading.AutoModelForCausalLM.from_pretrained
 
     def spread(*args, device_map, **options):
         network = load(*args, device_map="cpu", **options)
         network.hf_device_map = {"model": 0, "lm_head": "cpu"}
         return network
 
-    monkeypatch.setattr(language_model, "_devices", lambda: "auto")
-    monkeypatch.setattr(language_model.AutoModelForCausalLM, "from_pretrained", spread)
+    monkeypatch.setattr(loading, "_devices", lambda: "auto")
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", spread)
     with pytest.raises(ed.ModelError, match="does not fit on the GPUs"):
         ed.load_model(str(folders["qwen2"]), "fp32")
 
 
 def test_missing_bitsandbytes_is_said_of_a_folder_too(folders, monkeypatch):
-    monkeypatch.setattr(language_model, "_four_bit", Mock(side_effect=ImportError("This requires bitsandbytes")))
+    monkeypatch.setattr(loading, "_four_bit", Mock(side_effect=ImportError("This requires bitsandbytes")))
     with pytest.raises(ed.ModelError, match="needs bitsandbytes"):
         ed.load_model(str(folders["qwen2"]), "4bit")
 
 
 def test_a_download_that_does_not_fit_on_the_disk_is_refused(monkeypatch):
     files = [SimpleNamespace(file_size=9e9, will_download=True), SimpleNamespace(file_size=9e9, will_download=False)]
-    monkeypatch.setattr(language_model, "snapshot_download", Mock(return_value=files))
+    monkeypatch.setattr(loading, "snapshot_download", Mock(return_value=files))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8e9))
     with pytest.raises(ed.ModelError, match="needs 9 GB .* 8 GB are free"):
-        language_model._fetched("tiny/llama", False, silent)
+        loading._fetched("tiny/llama", False, silent)
 
 
 def test_weights_count_as_downloaded_when_all_of_them_are_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(language_model, "try_to_load_from_cache", lambda id, file: str(tmp_path / file))
+    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda id, file: str(tmp_path / file))
     files = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": files[0], "b": files[1]}}))
     for file in files:

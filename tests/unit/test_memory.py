@@ -11,7 +11,7 @@ from transformers import Gemma2Config, LlamaConfig
 
 import ember_demo as ed
 from ember_demo.bench import write_random
-from ember_demo.language_model import MODELS, SHAPES, describe
+from ember_demo.loading import MODELS, SHAPES, describe
 from ember_demo.memory import WORKS, container_room, needs, plan_precision, weights_size
 from ember_demo.pocket.world import ASSETS
 from tests import peaks
