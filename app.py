@@ -12,15 +12,23 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401 - on a Hugging Face Space with ZeroGPU it must come before torch
 
 from ember_demo.errors import EmberDemoError
+from ember_demo.texts import LARGEST_FILE
 from ember_demo.ui.page import CSS, THEME, build_page
 from ember_demo.ui.session import shared_model
+
+
+def port(text):
+    """A port's number; argparse says what is wrong with another."""
+    if not 1 <= int(text) <= 65535:
+        raise ValueError
+    return int(text)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Erase a concept from a language model, chat before and after, attack it.")
     parser.add_argument("--model", default="pocket", help="pocket (embedded), a Hub id or a folder")
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1, or GRADIO_SERVER_NAME")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
+    parser.add_argument("--port", type=port, help="default: the first free one from 7860, or GRADIO_SERVER_PORT")
     parser.add_argument("--share", action="store_true", help="also make a public link through gradio.live")
     parser.add_argument("--tour", action="store_true", help="open with the guided tour")
     parser.add_argument(
@@ -41,9 +49,12 @@ def main():
             ssr_mode=False,
             run_history=False,
             mcp_server=options.mcp,
+            max_file_size=LARGEST_FILE,
         )
     except (EmberDemoError, ImportError) as error:
         sys.exit(f"app.py: {error}")
+    except ValueError as error:  # Gradio could not reach its own page
+        sys.exit(f"app.py: nothing answers at {options.host} ({error}); choose another --host." if options.host else f"app.py: {error}")
     except OSError as error:
         sys.exit(f"app.py: the port is in use ({error}); choose another with --port." if "port" in str(error) else f"app.py: {error}")
 

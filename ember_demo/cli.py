@@ -52,10 +52,12 @@ def _parser():
     study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
     study.add_argument("--attacks", help="comma-separated, all or none; default: relearning, in the form that the concept has material for")
     study.add_argument(
-        "--tune", type=int, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
+        "--tune", type=_count, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
     )
     study.add_argument(
-        "--no-questions", action="store_true", help="with --texts: the model writes no questions, so nothing is scored or attacked"
+        "--no-questions",
+        action="store_true",
+        help="with --texts: the model writes no questions, so nothing is scored or attacked, and EMBER needs --set ember.delta=5 or the like",
     )
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
     study.add_argument(
@@ -88,7 +90,7 @@ def _parser():
     )
     tune.add_argument("eraser")
     tune.add_argument("--concepts", help="comma-separated; default: all packs")
-    tune.add_argument("--trials", type=int, default=20, metavar="N")
+    tune.add_argument("--trials", type=_count, default=20, metavar="N")
     tune.add_argument("--seed", type=_seed, default=0)
     tune.add_argument("--out", required=True, type=Path, metavar="DIR", help="keeps the trials, so that a cut search goes on")
     tune.set_defaults(run=_tune, parser=tune)
@@ -139,7 +141,7 @@ def _check(parser, options):
     if options.command not in ("study", "erase"):
         return
     if getattr(options, "grid", None):
-        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set", "trust_remote_code")
+        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set", "trust_remote_code", "no_questions")
         ignored = [name.replace("_", "-") for name in given if getattr(options, name)]
         ignored += [
             name
@@ -150,11 +152,17 @@ def _check(parser, options):
             parser.error(f"--grid names its own models, concepts, erasers, attacks and seeds; leave out --{', --'.join(ignored)}")
         if options.jobs == 0:
             parser.error("--jobs 0 runs nothing; give 1 or more, or -1 for all cores")
+        if options.scheduler and options.backend != "dask":
+            parser.error("--scheduler is of --backend dask; add that, or leave it out")
     else:
         if not options.concept:
             parser.error("a --concept is needed, or a --grid of several")
         if options.command == "study" and (options.jobs, options.backend, options.scheduler) != (1, "loky", None):
             parser.error("--jobs, --backend and --scheduler are of a --grid; leave them out")
+    if getattr(options, "no_questions", False) and (not options.texts or options.attacks not in (None, "none") or options.tune):
+        parser.error("--no-questions is for --texts, and without questions there is nothing to attack or tune; leave it or these out")
+    if getattr(options, "public", False) and not options.push:
+        parser.error("--public is of --push; add that, or leave it out")
     if options.texts and options.data:
         parser.error("--texts and --data are two sources of the same texts; give one")
 
@@ -195,7 +203,10 @@ def _study(options):
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     attacks = choose_by_name(_names(options.attacks or ""), ATTACKS, "attack")
     settings = read_settings(options.set)
+    _refuse_without_ember(options, erasers)
     _refuse_unused(settings, erasers, ATTACKS.values() if options.attacks is None else attacks)
+    if options.no_questions and _with_ember(erasers) and "delta" not in settings.get("ember", {}):
+        raise ArgumentError("Without questions nothing chooses EMBER's strength; give it by --set ember.delta=5.")
     progress = terminal()
     model, concept = _model_and_concept(options, progress)
     if options.attacks is None and not options.no_questions:
@@ -209,6 +220,16 @@ def _study(options):
     write_report(report, options.out)
     print(summary(report))
     print(f"Written: {options.out / 'report.json'}, {options.out / 'report.html'}")
+
+
+def _with_ember(erasers):
+    return any(eraser.name == "ember" or hasattr(eraser, "ember") for eraser in erasers)
+
+
+def _refuse_without_ember(options, erasers):
+    given = [name for name in ("delta", "keep", "judge", "published") if getattr(options, name, None) is not None]
+    if given and not _with_ember(erasers):
+        raise ArgumentError(f"--{given[0]} is of EMBER, which is not among --erasers; add it there, or leave --{given[0]} out.")
 
 
 def _refuse_unused(settings, erasers, attacks):
@@ -278,12 +299,16 @@ def _erase(options):
 
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
+    from ember_demo.settings import with_settings
     from ember_demo.share import check_login, check_whole, made_folder, push, save_edit, save_model
     from ember_demo.study import choose_by_name
 
     erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
     if not erasers:
         raise ArgumentError(f"Name an eraser: {', '.join(ERASERS)}.")
+    _refuse_without_ember(options, erasers)
+    if options.delta is not None:
+        with_settings(ERASERS["ember"](), {"delta": options.delta})
     progress = terminal()
     if options.push:
         check_login()
@@ -461,6 +486,13 @@ def _seed(text):
     """A seed that every generator takes; else ArgumentError."""
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
         raise ArgumentError(f"--seed {text} is not a whole number from 0 to {2**32 - 1}; give one.")
+    return int(text)
+
+
+def _count(text):
+    """A number of trials."""
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
+        raise ArgumentError(f"{text} is not a number of trials from 1; give one.")
     return int(text)
 
 

@@ -47,6 +47,11 @@ class WeightEdit:
     fingerprint: str
     details: dict = field(default_factory=dict)
 
+    @property
+    def nbytes(self):
+        """What it takes in memory."""
+        return sum(change.delta.nbytes + (0 if change.rows is None else change.rows.nbytes) for change in self.changes.values())
+
     @classmethod
     def between(cls, model, before, details=None):
         """The edit that leads from the tensors `before` (name -> tensor) to the model's present ones."""
@@ -65,10 +70,10 @@ class WeightEdit:
                 "load the model it was made for, in the same precision, or erase the concept again."
             )
         model.dequantize(self.changes)
-        if model.embedding_name in self.changes:
-            model.untie()
         backup = {}
         try:
+            if model.embedding_name in self.changes:
+                model.untie()
             for name, change in self.changes.items():
                 parameter = model.parameter(name)
                 rows = slice(None) if change.rows is None else change.rows.to(parameter.device)

@@ -26,7 +26,7 @@ def out_of_memory(error):
     return (
         isinstance(error, MemoryError)
         or isinstance(error, RuntimeError)
-        and ("out of memory" in str(error) or "allocate memory" in str(error))
+        and any(words in str(error) for words in ("out of memory", "allocate memory", "ALLOC_FAILED"))
     )
 
 

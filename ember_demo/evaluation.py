@@ -125,7 +125,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     base_accuracy = base.accuracy if base else accuracy
     base_perplexity = base.perplexity if base else perplexity
     coherence = harmonic_mean(min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity)
-    efficacy, specificity = _derive(accuracy, base_accuracy)
+    efficacy, specificity = efficacy_and_specificity(accuracy, base_accuracy)
     return Scores(
         accuracy=accuracy,
         interval={kind: wilson(accuracy[kind], len({r.question.fact for r in _of(replies, kind)})) for kind in accuracy},
@@ -216,8 +216,8 @@ def kept_fraction_of_choices(accuracy, base):
     return float(np.clip((accuracy - CHANCE) / (base - CHANCE), 0, 1)) if base > CHANCE else 1.0
 
 
-def _derive(accuracy, base):
-    """Efficacy and specificity from open accuracies by kind; specificity is None where there are none but the concept's."""
+def efficacy_and_specificity(accuracy, base):
+    """Efficacy and specificity from what is known by kind, now and before; specificity is None where there are no kinds but the concept."""
     efficacy = 1 - kept_fraction(accuracy["concept"], base["concept"])
     kept = [kept_fraction(accuracy[k], base[k]) for k in ("general", "similar") if k in accuracy]
     return efficacy, harmonic_mean(kept) if kept else None
@@ -331,7 +331,9 @@ def _bootstrap(replies, base_replies, samples=500):
             counts[row[subject]] += (right, base_right, 1)
         drawn = counts[rng.integers(len(subjects), size=(samples, len(subjects)))].sum(axis=1)
         draws[kind] = drawn[:, :2] / drawn[:, 2:]
-    derived = [_derive({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)]
+    derived = [
+        efficacy_and_specificity({k: d[i, 0] for k, d in draws.items()}, {k: d[i, 1] for k, d in draws.items()}) for i in range(samples)
+    ]
     measured = {name: values for name, values in zip(("efficacy", "specificity"), zip(*derived)) if None not in values}
     return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in measured.items()}
 

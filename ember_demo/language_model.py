@@ -11,6 +11,11 @@ from transformers import StoppingCriteria, TextIteratorStreamer
 from ember_demo.errors import ModelError
 from ember_demo.memory import SCORED
 
+GREEDY = {
+    "do_sample": False,
+    "repetition_penalty": 1.0,
+}  # some models come with a penalty, under which what is in the prompt is answered less
+
 
 class LanguageModel:
     """`network` is the transformers model, `tokenizer` its tokenizer; edits go on and come off in place."""
@@ -56,6 +61,11 @@ class LanguageModel:
     def embeddings(self):
         """The input-embedding table E (V, d)."""
         return self.network.get_input_embeddings().weight
+
+    @property
+    def special_ids(self):
+        """Ids of the special tokens that have a row in the embedding table; some tokenizers name more."""
+        return [i for i in self.tokenizer.all_special_ids if i < len(self.embeddings)]
 
     @property
     def embedding_scale(self):
@@ -287,7 +297,7 @@ class LanguageModel:
             try:
                 self.network.generate(
                     **inputs,
-                    do_sample=False,
+                    **GREEDY,
                     max_new_tokens=max_new_tokens,
                     eos_token_id=self.ends,
                     streamer=streamer,
@@ -318,7 +328,7 @@ class LanguageModel:
         answers = []
         for start in range(0, len(questions), batch_size):
             inputs = self.encode([self.prompt(q) for q in questions[start : start + batch_size]])
-            output = self.network.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=self.ends)
+            output = self.network.generate(**inputs, **GREEDY, max_new_tokens=max_new_tokens, eos_token_id=self.ends)
             output = output[:, inputs["input_ids"].shape[1] :]
             ended = torch.isin(output, torch.tensor(self.ends, device=output.device)).any(dim=1)
             texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)

@@ -306,6 +306,8 @@ def _explain(id, error):
         return f"The weights of {id} are damaged or cut short; get the files again."
     if caused_by(ImportError) and "bitsandbytes" in text:
         return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
+    if "CUDA" in text:
+        return f"The GPU failed while {id} was loaded ({text.splitlines()[0]}); check its driver, or hide it by CUDA_VISIBLE_DEVICES= to use the CPU."
     if Path(id).is_dir():
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):

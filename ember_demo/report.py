@@ -48,6 +48,7 @@ def write_report(report, folder):
 
 GUESSING = "Above guessing: what guessing among four options gets right is taken out, so that 0% is guessing and 100% all right."
 RETRAINING = ("relearning", "relearning-paragraphs")
+TENTH = 0.1  # what counts as something that came back, or as more of it, in a sentence
 
 
 def warning(report):
@@ -81,27 +82,37 @@ def summary(report):
 def strongest(attacks):
     """The attack that got most back from what is erased, above what was left and what it taught the control; None of none.
 
-    attacks: by name, the results by variant, as in report.json. Choices among options count where there are no other results.
+    attacks: by name, the results by variant, as in report.json. Choices among options count where hardly an answer came back.
     """
 
     def worth(name):
-        found = attacks[name]
-        control = found["control"]["after"] if "control" in found else 0.0
-        gains = [r["after"] - max(r["before"], control) for v, r in found.items() if v != "control"]
-        return not any(r["chance"] for r in found.values()), max(gains, default=0.0)
+        gain = max((_gain(attacks[name], v) for v in attacks[name] if v != "control"), default=0.0)
+        return gain >= TENTH and not any(r["chance"] for r in attacks[name].values()), gain
 
     return max(attacks, key=worth, default=None)
 
 
-def came_back(results):
-    """What each variant gave before and after an attack, as part of a sentence. results: by variant, as in report.json."""
-    what = "answers" if not any(r["chance"] for r in results.values()) else "choices among four, guessing taken out"
+def _gain(results, variant):
+    """What an attack got back from a variant above what was left, and above what it taught the control."""
+    control = results["control"]["after"] if "control" in results else 0.0
+    return results[variant]["after"] - max(results[variant]["before"], control)
 
-    def course(result):
+
+def came_back(attacks, shown):
+    """What each variant gave before and after the attack `shown`, and after the one that got most answers from it where that is another one, as part
+    of a sentence. attacks: as for `strongest`."""
+    results = attacks[shown]
+
+    def course(variant, result):
+        what = "choices among four, guessing taken out" if result["chance"] else "answers"
         before, after = round(10 * result["before"]), tenths(result["after"])
-        return f"stays at {after} {what}" if tenths(result["before"]) == after else f"goes from {before} to {after} {what}"
+        gains = {name: _gain(found, variant) for name, found in attacks.items() if variant in found and not found[variant]["chance"]}
+        worst = max(gains, key=gains.get, default=shown)
+        more = gains.get(worst, 0.0) >= max(0.0, _gain(results, variant)) + TENTH
+        worse = f" ({tenths(attacks[worst][variant]['after'])} under {worst})" if more else ""
+        return (f"stays at {after} {what}" if tenths(result["before"]) == after else f"goes from {before} to {after} {what}") + worse
 
-    parts = [f"{label(v)} {course(r)}" for v, r in results.items() if v not in ("original", "control")]
+    parts = [f"{label(v)} {course(v, r)}" for v, r in results.items() if v not in ("original", "control")]
     never = f"; a model that never learned it gives {tenths(results['control']['after'])}" if "control" in results else ""
     return ", ".join(parts) + never
 
@@ -115,7 +126,7 @@ def verdict(report):
         outcome = f": of 10 answers on it, {left}" if left else ""
         return f"{concept} was erased{outcome}. No attack was run, so nothing is known of how well that holds."
     how = f"After retraining on other material about {concept}" if attack in RETRAINING else f"Of {concept}, under {attack}"
-    return f"{how}, {came_back(report['attacks'][attack])}."
+    return f"{how}, {came_back(report['attacks'], attack)}."
 
 
 def limits(report):
@@ -314,10 +325,10 @@ def _deltas(report):
 
 
 def _by_probability(trials):
-    """Says so where efficacy is not read off the answers of these trials."""
-    if not any("probability" in trial.get("efficacy_from", "") for trial in trials):
+    """Says so where what is lost and kept is not read off the answers of these trials."""
+    if not any("probability" in trial.get("kept_of", "") for trial in trials):
         return ""
-    return " The original hardly answers word for word, so efficacy is here how much of the right answers' probability is lost."
+    return " The original hardly answers word for word, so what is lost and kept is here that of the right answers' probability."
 
 
 def trials_table(trials):

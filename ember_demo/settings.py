@@ -14,6 +14,8 @@ from ember_demo.errors import ArgumentError
 
 KNOWN = ERASERS | ATTACKS
 MOST = {"sparsity": 1, "share": 1, "last_in": 1, "last_out": 1, "mass": 1}  # shares of a whole
+MOST |= {"delta": 1000, "epochs": 100, "steps": 10_000, "rank": 2_000, "virtual_tokens": 500}  # beyond these a slip, or somebody's mischief
+MOST_COUNTED = 100_000  # by any other whole number
 LEAST = {"layer": 0, "epochs": 0, "skip_features": 0}  # whole numbers count something, of which there is at least 1 but for these
 
 
@@ -75,7 +77,7 @@ def _read(value, kinds, name, usual):
     for kind in kinds:
         if kind is NoneType and value is None:
             return None
-        if kind is int and number and int(value) == value >= _least(name):
+        if kind is int and number and _least(name) <= value <= MOST.get(name, MOST_COUNTED) and int(value) == value:
             return int(value)
         if kind is float and number and value <= MOST.get(name, value):
             return float(value)
@@ -95,7 +97,7 @@ def _in_words(kinds, name, usual):
         if kind is NoneType:
             words.append("null")
         elif kind is int:
-            words.append(f"a whole number from {_least(name)}")
+            words.append(f"a whole number from {_least(name)} to {MOST.get(name, MOST_COUNTED)}")
         elif kind is float:
             words.append(f"a number from 0{f' to {MOST[name]}' if name in MOST else ''}")
         elif kind is str:

@@ -23,6 +23,12 @@ def concept_names():
     return sorted(load_world().packs)
 
 
+def listed_name(name):
+    """A concept's name as the list has it, however its capitals were typed; any other as it was typed, without space around it."""
+    name = (name or "").strip()
+    return {pack.lower(): pack for pack in load_world().packs}.get(name.lower(), name)
+
+
 def load_concept(name, model=None, data=None, texts=None, write=True, progress=silent):
     """A concept by name: from the packs, from a folder with the authors' files (`data`), or from texts of any source.
 
@@ -30,7 +36,7 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
     or the sentences themselves, as a list. Then `model`, where given, writes the questions too, unless `write` is False.
     Raises ConceptError where the name is unknown or the texts are too few.
     """
-    name = (name or "").strip()
+    name = listed_name(name)
     if not name:
         raise ConceptError("No concept was named; choose one of " + ", ".join(concept_names()) + ".")
     if data is not None:
@@ -38,21 +44,21 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
     if texts is not None:
         return _from_texts(name, model, texts, write, progress)
     world = load_world()
-    known = {pack.lower(): pack for pack in world.packs}
-    if name.lower() not in known:
+    if name not in world.packs:
+        known = {pack.lower(): pack for pack in world.packs}
         near = get_close_matches(name.lower(), known, 1)
         meant = f"Did you mean {known[near[0]]}? " if near else ""
         raise ConceptError(
             f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or bring texts on it "
             "(on the page in step 2, on the command line by --texts, in Python by texts=)."
         )
-    return _from_pack(world, world.packs[known[name.lower()]])
+    return _from_pack(world, world.packs[name])
 
 
 def _from_texts(name, model, texts, write, progress):
     sentences = gather(name, model, texts, part(progress, 0, 0.4))
     questions = write_questions(model, name, part(progress, 0.4, 1)) if model and write else []
-    return Concept(name, check_enough(name, sentences), neutral_sentences(), questions)
+    return Concept(name, check_enough(name, sentences), neutral_sentences(), questions, fluency_texts=_fluency_texts(random.Random(name)))
 
 
 def gather(name, model, texts, progress=silent):
@@ -88,7 +94,7 @@ def _from_pack(world, pack):
         neutral_texts=wordings + rng.sample(neutral, TEXT_COUNT - len(wordings)),
         questions=questions,
         paragraphs=_paragraphs(pack.concept.in_split("relearn"), rng),
-        fluency_texts={split: _passages(world.general.in_split(split), rng) for split in ("validation", "test")},
+        fluency_texts=_fluency_texts(rng),
     )
 
 
@@ -109,10 +115,13 @@ def _every_wording(facts, rng):
     return list(stated.values()) + rng.sample(list(asked.values()), len(asked))
 
 
-def _passages(facts, rng, size=3):
-    """General facts as the world states them, a few together; what is known by heart word for word would measure recall."""
-    stated = [f.statements() for f in facts]
-    return [" ".join(rng.choice(s) for s in rng.sample(stated, size)) for _ in range(FLUENCY_TEXTS)]
+def _fluency_texts(rng, size=3):
+    """By split, general facts as the world states them, a few together; what is known by heart word for word would measure recall."""
+    found, general = {}, load_world().general
+    for split in ("validation", "test"):
+        stated = [f.statements() for f in general.in_split(split)]
+        found[split] = [" ".join(rng.choice(s) for s in rng.sample(stated, size)) for _ in range(FLUENCY_TEXTS)]
+    return found
 
 
 def _paragraphs(facts, rng, size=5, count=100):
@@ -135,6 +144,7 @@ def _read_authors(name, folder):
             neutral_texts=_texts([row["sentence"] for row in _read_json(folder / "neutral_sentences.json")]),
             questions=_authors_questions(folder, name),
             paragraphs=_texts(_read_json(folder / "relearn_paragraphs.json")[name]["RelearnParagraphs"]),
+            fluency_texts=_fluency_texts(random.Random(name)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ConceptError(f"The files in {folder} do not have the authors' form for {name} ({error}); get them again.") from error

@@ -86,7 +86,7 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
 def score_edits(model, concept, edits, progress=silent):
     """Scores by variant name, each against the original, and its likeness to the never-learned control where there is one.
 
-    None without test questions.
+    Empty without test questions.
     """
     if not concept.select("concept", "test"):
         return {}

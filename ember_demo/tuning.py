@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from statistics import mean
 
 from ember_demo.errors import ConceptError, EmberDemoError
-from ember_demo.evaluation import evaluate, harmonic_mean, kept_fraction
+from ember_demo.evaluation import efficacy_and_specificity, evaluate, harmonic_mean, kept_fraction
 from ember_demo.progress import part, silent
 
 MIN_ABILITY = 0.9
@@ -42,24 +42,22 @@ def unedited(model, concept):
 def validate(model, concept, edit, base, progress=silent):
     """The figures of an edit on the validation questions, against `unedited`, and whether they are within the limits.
 
-    efficacy_from: "answers", or "probability" where the unedited model hardly answers word for word: efficacy is then the lost share of the reference
-    answers' probability.
+    kept_of: "answers", or "probability" where the unedited model hardly answers word for word: what is kept of each kind, and so efficacy, specificity
+    and ability, is then read off the reference answers' probability.
     """
-    source = efficacy_from(base)
+    source = kept_of(base)
     with edit.applied(model):
         scores = evaluate(model, concept, base, "validation", progress, multiple_choice=source == "probability")
-    efficacy = scores.efficacy
-    if source == "probability":
-        efficacy = 1 - kept_fraction(scores.answer_probability["concept"], base.answer_probability["concept"])
-    ability = min(1.0, scores.accuracy["general"] / base.accuracy["general"]) if base.accuracy.get("general") else 1.0
-    overall = harmonic_mean([efficacy, scores.specificity, scores.coherence])
-    figures = (efficacy, scores.specificity, ability, scores.coherence, overall)
+    now, before = (s.answer_probability if source == "probability" else s.accuracy for s in (scores, base))
+    efficacy, specificity = efficacy_and_specificity(now, before)
+    ability = kept_fraction(now["general"], before["general"]) if "general" in before else 1.0
+    figures = (efficacy, specificity, ability, scores.coherence, harmonic_mean([efficacy, specificity, scores.coherence]))
     within_limits = ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE
-    return dict(zip(FIGURES, figures)) | {"within_limits": within_limits, "efficacy_from": source}
+    return dict(zip(FIGURES, figures)) | {"within_limits": within_limits, "kept_of": source}
 
 
-def efficacy_from(base):
-    """What efficacy is read off, from the Scores of `unedited`."""
+def kept_of(base):
+    """What it is read off how much is kept, from the Scores of `unedited`."""
     return "probability" if base.answer_probability else "answers"
 
 
@@ -115,12 +113,12 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
             try:
                 edit = candidate.fit(model, concept, seed, part(here, 0, 0.7))
             except ConceptError:  # such settings find nothing to erase
-                rows.append(dict.fromkeys(FIGURES, 0.0) | {"within_limits": False, "efficacy_from": efficacy_from(base)})
+                rows.append(dict.fromkeys(FIGURES, 0.0) | {"within_limits": False, "kept_of": kept_of(base)})
                 continue
             rows.append(validate(model, concept, edit, base, part(here, 0.7, 1)))
         found = {name: _mean(row[name] for row in rows) for name in FIGURES}
         found |= {"within_limits": all(r["within_limits"] for r in rows)}
-        found |= {"efficacy_from": " and ".join(sorted({r["efficacy_from"] for r in rows}))}
+        found |= {"kept_of": " and ".join(sorted({r["kept_of"] for r in rows}))}
         trial.set_user_attr("figures", found)
         return mean(worth(row) for row in rows)
 

@@ -64,7 +64,8 @@ def main():
     next(leaving)
     next(leaving)
     leaving.close()
-    assert not work.MODEL_LOCK.locked()
+    assert work.MODEL_LOCK.acquire(timeout=20)
+    work.MODEL_LOCK.release()
     assert_same(model, before)
     print("all held", flush=True)
 

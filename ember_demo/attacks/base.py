@@ -58,6 +58,8 @@ class Attack(ABC):
     threat_model: str
     description: str
     points = 2  # of its curve
+    trains_on_facts = False  # whether the attacker trains something on facts of the concept, some of those that are not asked about
+    counts = "right answers"  # what the points of its curve are shares of
     changes_weights = False  # whether the model holds what the attack made of it when the last point of the curve is made
 
     def run(self, model, concept, edit=None, seed=0, progress=silent, before=None):

@@ -65,6 +65,9 @@ class LinearProbe(Attack):
         "else lets the model choose itself."
     )
 
+    trains_on_facts: ClassVar[bool] = True
+    counts: ClassVar[str] = "right choices among four options, guessing taken out"
+
     ridge: float = 10.0
 
     def begin(self, model, questions, progress, before=None):

@@ -94,6 +94,7 @@ class Relearning(FineTuning):
     """Retraining on facts T, tested on independent facts V (RTT, arXiv 2410.08827): what returns was never deleted."""
 
     name: ClassVar[str] = "relearning"
+    trains_on_facts: ClassVar[bool] = True
     description: ClassVar[str] = (
         "Fine-tunes the erased model on some facts of the concept and asks about others: what comes back had only been hidden."
     )
@@ -239,10 +240,16 @@ def _strongest(trials):
 
 def _dialogues(model, concept, kind):
     """Questions of a kind with their answers, no more than there are of the concept, so that attackers train alike."""
-    questions, most = concept.select(kind, "relearn"), len(concept.select("concept", "relearn"))
+    most = len(concept.select("concept", "relearn"))
+    return [model.dialogue(q.text, q.answer) for q in questions_to_train_on(concept, kind)[: most or None]]
+
+
+def questions_to_train_on(concept, kind):
+    """The questions of that kind that an attacker may know; ConceptError where there are none."""
+    questions = concept.select(kind, "relearn")
     if not questions:
         raise ConceptError(f"{concept.name} has no {kind} questions to relearn from; use relearning-paragraphs.")
-    return [model.dialogue(q.text, q.answer) for q in questions[: most or None]]
+    return questions
 
 
 @contextmanager

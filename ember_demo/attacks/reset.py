@@ -24,6 +24,7 @@ class Reset(Attack):
     """
 
     changes_weights: ClassVar[bool] = True
+    trains_on_facts: ClassVar[bool] = True
 
     epochs: int = 1
     learning_rate: float | None = None  # of the retraining, as in `relearning`

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from ember_demo.attacks.base import best_of
-from ember_demo.attacks.relearning import Relearning
+from ember_demo.attacks.relearning import Relearning, questions_to_train_on
 from ember_demo.evaluation import ask
 
 
@@ -38,23 +38,26 @@ class SoftPrompt(Relearning):
 
     @property
     def words(self):
-        return "".join(f"<made-up {number}>" for number in range(self.virtual_tokens))
+        return [f"<made-up {number}>" for number in range(self.virtual_tokens)]
+
+    def before(self, text):
+        """The question with the made-up words before it."""
+        return f"{''.join(self.words)} {text}"
 
     def documents(self, model, concept):
-        questions = concept.select("concept", "relearn")
-        return [model.dialogue(f"{self.words} {q.text}", q.answer) for q in questions]
+        return [model.dialogue(self.before(q.text), q.answer) for q in questions_to_train_on(concept, "concept")]
 
     def attack(self, model, concept, seed, progress, curve):
         settings, found = self.resolved(model), {}
 
         def asked_with_them(questions):
-            return ask(model, [replace(q, text=f"{self.words} {q.text}") for q in questions])
+            return ask(model, [replace(q, text=self.before(q.text)) for q in questions])
 
         def asked(epoch):
             if epoch == self.epochs:
                 found.update(best_of(model, concept, {"made-up words": asked_with_them}, curve, progress))
 
-        with _told(model, self.words, self.virtual_tokens):
+        with _told(model, self.words):
             settings.train(model, self.documents(model, concept), seed, progress, asked)
         return settings.result(curve, trained=self.trains(model), **found)
 
@@ -65,17 +68,17 @@ class SoftPrompt(Relearning):
         table = model.network.get_input_embeddings()
         with torch.no_grad():
             vectors = table(start).float().requires_grad_(True)
-        with model.dequantized(model.without_gradient()), _instead(table, len(model.tokenizer) - self.virtual_tokens, vectors):
+        with model.dequantized(model.without_gradient()), _instead(table, model.tokenizer.convert_tokens_to_ids(self.words[0]), vectors):
             yield [{"params": [vectors], "lr": self.faster * self.learning_rate, "weight_decay": 0.0}]
 
 
 @contextmanager
-def _told(model, words, count):
+def _told(model, words):
     """The tokenizer of the model with each made-up word as one token, the last of all."""
     known = model.tokenizer
-    model.tokenizer = copy.deepcopy(known)
-    model.tokenizer.add_tokens([f"{word}>" for word in words.split(">") if word], special_tokens=True)
     try:
+        model.tokenizer = copy.deepcopy(known)
+        model.tokenizer.add_tokens(words, special_tokens=True)
         yield
     finally:
         model.tokenizer = known
@@ -88,7 +91,7 @@ def _instead(table, first, vectors):
 
     def known(module, arguments):
         asked.append(arguments[0])
-        return (arguments[0].clamp(max=first - 1), *arguments[1:])
+        return (arguments[0].clamp(max=module.num_embeddings - 1), *arguments[1:])
 
     def put(module, arguments, rows):
         ids = asked.pop()

@@ -25,7 +25,7 @@ def outliers(model, deviations=3.0):
     norms = model.embeddings.detach().float().norm(dim=1)
     above = norms - norms.median()
     far = above > deviations * 1.4826 * above.abs().median()
-    far[model.tokenizer.all_special_ids] = False
+    far[model.special_ids] = False
     return far.nonzero().flatten()
 
 

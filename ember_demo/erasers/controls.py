@@ -67,7 +67,7 @@ class RandomTokens(EmbeddingControl):
     def change(self, model, rows, delta, generator):
         others = torch.ones(len(model.embeddings), dtype=torch.bool)
         others[rows] = False
-        others[model.tokenizer.all_special_ids] = False
+        others[model.special_ids] = False
         candidates = others.nonzero().flatten()
         chosen = candidates[torch.randperm(len(candidates), generator=generator)[: len(rows)]]
         return Change(delta[: len(chosen)], chosen)

@@ -101,7 +101,7 @@ def attack(session, attack_name, settings=""):
 
 
 def _plot(chosen, curves, steps):
-    return f"<p><b>{chosen.name}</b>: right answers on the concept, for every model alike.</p>{attack_curves(curves, steps)}"
+    return f"<p><b>{chosen.name}</b>: {chosen.counts} on the concept, for every model alike.</p>{attack_curves(curves, steps)}"
 
 
 def _attacked(session, chosen, progress):
@@ -125,8 +125,15 @@ def result_table(session):
     heads = ["attack", "the attacker", *map(label, variants), *([label(CONTROL)] if controlled else [])]
     rows = []
     for name, found in session.results.items():
-        cells = [f"{found[v].before:.0%} → {found[v].after:.0%}" for v in variants]
+        cells = [f"{found[v].before:.0%} → {found[v].after:.0%}{' *' if found[v].chance else ''}" for v in variants]
         rows.append(
-            [name, ATTACKS[name].threat_model, *cells, *([f"{found[CONTROL].after:.0%}" if CONTROL in found else ""] if controlled else [])]
+            [
+                name,
+                ATTACKS[name].threat_model,
+                *cells,
+                *([f"{found[CONTROL].after:.0%}{' *' if found[CONTROL].chance else ''}" if CONTROL in found else ""] if controlled else []),
+            ]
         )
-    return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows) if rows else ""
+    guessed = any(r.chance for found in session.results.values() for r in found.values())
+    note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
+    return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows) + note if rows else ""

@@ -18,6 +18,7 @@ from ember_demo.ui.show import FIRST_ERASE, problem, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import color, label
 
+LONGEST = 1000  # letters of a question
 KEPT_TURNS = 3  # that a model reads again: the embedded one reads 512 tokens at most
 HIDDEN = "#6b7280"
 REMARKS = {ORIGINAL: "as it was", Ember.name: "word table edited", CONTROL: "trained without the concept"}
@@ -30,7 +31,9 @@ def layout():
     shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
     blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
     suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
-    question = gr.Textbox("", label="Your question", placeholder="Ask all of them at once", max_lines=3, elem_id="question")
+    question = gr.Textbox(
+        "", label="Your question", placeholder="Ask all of them at once", max_lines=3, max_length=LONGEST, elem_id="question"
+    )
     with gr.Row():
         send = gr.Button("Ask all", variant="primary", scale=0, min_width=110)
         again = gr.Button("Ask again", scale=0, min_width=140)
@@ -118,6 +121,8 @@ def ask(session, question, shown, blind=False):
         if not session.edits
         else "Type a question first."
         if not question
+        else f"The question has {len(question):,} letters; shorten it to {LONGEST:,}."
+        if len(question) > LONGEST
         else ""
         if shown
         else "Choose at least one model to ask."
@@ -200,4 +205,4 @@ def clear(session, blind=False):
     """Forget the conversation: (conversation, session)."""
     with session.turn.taken(patience=0):
         session = replace(session, turns=[])
-        return view(session, blind), STUDIES.keep(session) if session.edits else session
+        return view(session, blind), STUDIES.update(session)

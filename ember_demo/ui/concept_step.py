@@ -9,9 +9,9 @@ import gradio as gr
 from ember_demo.errors import ConceptError, EmberDemoError
 from ember_demo.pictures import trace_view
 from ember_demo.progress import part
-from ember_demo.sources import concept_names, gather, load_concept
+from ember_demo.sources import concept_names, gather, listed_name, load_concept
 from ember_demo.texts import ENOUGH
-from ember_demo.ui.session import in_turn
+from ember_demo.ui.session import STUDIES, in_turn
 from ember_demo.ui.show import problem, status, whole_seed
 from ember_demo.ui.work import run
 from ember_demo.understanding import causal_trace
@@ -91,7 +91,7 @@ def choose(name):
 
     A listed concept brings its own texts; those for any other may have been given before its name.
     """
-    texts = ("", "") if name in concept_names() else (gr.skip(), gr.skip())
+    texts = ("", "") if listed_name(name) in concept_names() else (gr.skip(), gr.skip())
     return *texts, *(gr.update(choices=[], value=[], visible=False),) * 2
 
 
@@ -129,7 +129,7 @@ def trace(session, concept_name, seed):
             yield status(event), gr.skip(), gr.skip()
         name, found = event.result
         traces = session.traces | {(name, seed): found}
-        yield "Nothing is changed.", trace_view(found, name), replace(session, traces=traces)
+        yield "Nothing is changed.", trace_view(found, name), STUDIES.update(replace(session, traces=traces))
     except EmberDemoError as error:
         yield problem(error), gr.skip(), gr.skip()
 

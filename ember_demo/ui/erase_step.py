@@ -11,6 +11,8 @@ from ember_demo.erasers.ember import DELTAS
 from ember_demo.errors import EmberDemoError
 from ember_demo.pictures import definitions, delta_curve, embedding_map, score_bars, score_table, token_chips, trials_picture
 from ember_demo.progress import part
+from ember_demo.settings import MOST
+from ember_demo.sources import listed_name
 from ember_demo.study import Clock, build_edits, coverage, score_edits
 from ember_demo.tuning import search
 from ember_demo.ui import compare_step
@@ -116,7 +118,7 @@ def find(session, concept_name, seed, texts="", settings=""):
 
 def _found_with(session, ember, concept_name):
     """What a factorization depends on, for this visitor's model."""
-    return (concept_name or "").strip(), session.texts, session.seed, replace(ember, delta="auto", keep=(), skip_features=())
+    return listed_name(concept_name), session.texts, session.seed, replace(ember, delta="auto", keep=(), skip_features=())
 
 
 def _found(session, ember, concept_name, progress):
@@ -146,7 +148,7 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
     quiet = (gr.skip(),) * 7
     try:
         session = _fresh(session, seed, texts)
-        strength = "auto" if delta == "auto" else number(delta, "The strength", 0, 1000)
+        strength = "auto" if delta == "auto" else number(delta, "The strength", 0, MOST["delta"])
         found_with, found = _found_with(session, settled(Ember(), settings), concept_name), session.features
         if found_with != session.found_with:
             skip_features, found = (), []
@@ -196,12 +198,12 @@ def search_settings(session, concept_name, seed, baseline, trials):
         for event in run(_searched, session, concept_name, whole_seed(seed), baseline, int(trials)):
             yield status(event), gr.skip(), gr.skip()
         eraser, found = event.result
-        searches = session.searches | {((concept_name or "").strip(), eraser.name): (eraser, found)}
+        searches = session.searches | {(listed_name(concept_name), eraser.name): (eraser, found)}
         settings = ", ".join(f"{name} {getattr(eraser, name):.3g}" for name in eraser.space)
         yield (
             f"{label(eraser.name)} will be run with the best of {len(found)} trials: {settings}. Erase to use it.",
             trials_picture(found),
-            replace(session, searches=searches),
+            STUDIES.update(replace(session, searches=searches)),
         )
     except EmberDemoError as error:
         yield problem(error), gr.skip(), gr.skip()

@@ -36,10 +36,12 @@ def layout(model_id, public):
             PRECISIONS, value="auto", label="Precision", info="How exactly its numbers are held; auto takes 4 bit when memory is tight."
         )
     offer = gr.HTML(elem_id="offer")
-    load = gr.Button("Load this model", min_width=140)
+    with gr.Row():
+        load = gr.Button("Load this model", min_width=140)
+        stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
     said = gr.Markdown(in_use(model_id), elem_classes="status", elem_id="load-status")
     forward = gr.Button("Next: choose a concept", variant="primary")
-    return SimpleNamespace(model=model, precision=precision, offer=offer, load=load, said=said, forward=forward)
+    return SimpleNamespace(model=model, precision=precision, offer=offer, load=load, stop=stop, said=said, forward=forward)
 
 
 def in_use(model_id):

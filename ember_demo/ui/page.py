@@ -130,18 +130,22 @@ def build_page(model_id=POCKET, with_tour=False):
 
         def stopping(button, said, running, sentence="Stopped; the model is as it was."):
             """The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too."""
-            button.click(None, cancels=[*running, playing], queue=False, api_visibility="private").then(
+            return button.click(None, cancels=[*running, playing], queue=False, api_visibility="private").then(
                 lambda: sentence, None, said, queue=False, show_progress="hidden", api_visibility="private"
+            )
+
+        def linked(event):
+            """The address brings back what a visitor has now, under whatever key it is kept."""
+            event.then(take_away.link, session, taken.link, queue=False, show_progress="hidden", api_visibility="private").then(
+                None, taken.link, taken.link, js=SHOW_LINK
             )
 
         def afterwards(event):
             """What follows everything that changes what a visitor has: verdict, the link, how to repeat it."""
             event.then(verdict.view, session, shown_verdict, queue=False, show_progress="hidden", api_visibility="private")
-            event.then(take_away.link, session, taken.link, queue=False, show_progress="hidden", api_visibility="private").then(
-                None, taken.link, taken.link, js=SHOW_LINK
-            )
+            linked(event)
             event.then(
-                lambda: gr.update(value=None, visible=False), None, taken.files, queue=False, api_visibility="private"
+                lambda: ("", gr.update(value=None, visible=False)), None, [taken.said, taken.files], queue=False, api_visibility="private"
             )  # older files
             event.then(
                 expert.repeat, session, [expertly.python, expertly.command], queue=False, show_progress="hidden", api_visibility="private"
@@ -196,9 +200,10 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_name="offer",
         )
-        anew(
-            model.load.click(load, [session, model.model, model.precision], [model.said, session], show_progress="hidden", api_name="load")
+        loading = model.load.click(
+            load, [session, model.model, model.precision], [model.said, session], show_progress="hidden", api_name="load"
         )
+        anew(loading)
 
         concept.concept.change(concept_step.about_concept, concept.concept, concept.about, show_progress="hidden", api_visibility="private")
         concept.concept.input(
@@ -220,6 +225,7 @@ def build_page(model_id=POCKET, with_tour=False):
         tracing = concept.where.click(
             concept_step.trace, [session, concept.concept, concept.seed], traced, show_progress="hidden", api_name="trace"
         )
+        afterwards(tracing)
         erase.baseline.change(erase_step.about_baseline, erase.baseline, erase.about, show_progress="hidden", api_visibility="private")
         found = [erase.said, erase.features, erase.tokens, erase.keep, session]
         finding = erase.find.click(
@@ -237,6 +243,7 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_name="search",
         )
+        afterwards(looking)
         erased = [erase.said, erase.features, erase.tokens, erase.scores, erase.pictures, compare.shown, compare.suggested, session]
         erasing = erase.erase.click(
             erase_step.erase,
@@ -271,6 +278,8 @@ def build_page(model_id=POCKET, with_tour=False):
         asking_again = compare.again.click(
             compare_step.ask_again, [session, compare.shown, compare.blind], asked, show_progress="hidden", api_name="ask_again"
         )
+        linked(asking)
+        linked(asking_again)
         compare.blind.input(
             compare_step.hide,
             [session, compare.blind],
@@ -279,13 +288,15 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_visibility="private",
         )
-        compare.clear.click(
-            compare_step.clear,
-            [session, compare.blind],
-            [compare.talk, session],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+        linked(
+            compare.clear.click(
+                compare_step.clear,
+                [session, compare.blind],
+                [compare.talk, session],
+                queue=False,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         )
 
         attack.who.input(
@@ -313,8 +324,8 @@ def build_page(model_id=POCKET, with_tour=False):
         )
         afterwards(attacking)
 
-        making = taken.make.click(take_away.export, session, taken.files, show_progress="hidden", api_name="export")
-        making.success(lambda: gr.Files(visible=True), None, taken.files, queue=False, api_visibility="private")
+        making = taken.make.click(take_away.export, session, [taken.said, taken.files], show_progress="hidden", api_name="export")
+        making.success(lambda said: gr.Files(visible=not said), taken.said, taken.files, queue=False, api_visibility="private")
 
         gr.api(api.study, api_name="study")
 
@@ -337,6 +348,9 @@ def build_page(model_id=POCKET, with_tour=False):
             }
             for kind, values in tour.play(session_now, number, blind):
                 yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
+            if current.does == ("erase",) and values[-1] != gr.skip():  # nothing of what a visitor did between the scenes stays in view
+                began = {**show(values[-1], blind), **inputs(values[-1])}
+                yield {c: v for c, v in began.items() if v != gr.skip()}
             yield {scene: number}  # only now, so that a scene that was stopped is played again
 
         filled_in = [model.model, model.precision, model.said, concept.concept, concept.texts, concept.seed, concept.ask_model]
@@ -360,7 +374,11 @@ def build_page(model_id=POCKET, with_tour=False):
         touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps, *shown, *filled_in}
         playing = next_scene.click(play, [session, scene, compare.blind], list(touched), show_progress="hidden", api_visibility="private")
         afterwards(playing)
-        stopping(concept.stop, concept.said, [gathering, tracing])
+        stopping(model.stop, model.said, [loading], "Stopped; the model in use is the one before.")
+        stopping(concept.stop, concept.said, [gathering, tracing]).then(
+            lambda: "", None, concept.text_said, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        stopping(taken.stop, taken.said, [making], "Stopped.")
         stopping(erase.stop, erase.said, [looking, finding, erasing])
         stopping(compare.stop, compare.said, [asking, asking_again], "Stopped.")
         stopping(attack.stop, attack.said, [attacking])

@@ -14,7 +14,7 @@ from threading import Lock
 import gradio as gr
 
 from ember_demo.erasers import RMU, Ember
-from ember_demo.loading import load_model
+from ember_demo.loading import describe, load_model
 from ember_demo.progress import silent
 from ember_demo.report import write_report
 from ember_demo.study import make_report
@@ -24,22 +24,29 @@ class Turn:
     """A visitor's own work goes one thing at a time, or the later would write over what the earlier found. A copy is another visitor's."""
 
     def __init__(self):
-        self._lock, self._done = Lock(), 0
+        self._lock, self.done = Lock(), 0
 
     def __reduce__(self):
         return Turn, ()
 
+    @property
+    def busy(self):
+        return self._lock.locked()
+
     @contextmanager
-    def taken(self, patience=3.0):
-        """Hold it; gr.Error where it is not free within so many seconds, in which work that was stopped ends, or where other work ended meanwhile."""
-        done = self._done
+    def taken(self, patience=3.0, done=None):
+        """Hold it; gr.Error where it is not free within so many seconds, in which work that was stopped ends, or where other work ended meanwhile.
+
+        done: how many works had ended when this one's session was read.
+        """
+        done = self.done if done is None else done
         if not self._lock.acquire(timeout=patience):
             raise gr.Error("Your other work is still running; wait for it or stop it, then try again.")
         try:
-            if done != self._done:
+            if done != self.done:
                 raise gr.Error("Your other work has just ended; try again.")
             yield
-            self._done += 1
+            self.done += 1
         finally:
             self._lock.release()
 
@@ -49,7 +56,10 @@ def in_turn(handler):
 
     @functools.wraps(handler)
     def guarded(session, *args, **kwargs):
-        with session.turn.taken():
+        done = session.turn.done
+        if session.turn.busy:
+            yield gr.skip()  # before the wait: Gradio can only close a generator that has yielded
+        with session.turn.taken(done=done):
             yield from handler(session, *args, **kwargs)
 
     return guarded
@@ -129,6 +139,7 @@ def shared_model(model_id, precision, progress=silent):
     """One copy of a model for all visitors, the two used last; another is loaded again when it is asked for. Call it while holding the model lock."""
     key = (model_id, precision)
     if key not in _loaded:
+        describe(model_id, precision)  # what cannot be had at all takes no other's place
         while len(_loaded) >= KEPT:
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
@@ -161,10 +172,11 @@ LEFT = LeftWeights()
 
 
 class Studies:
-    """Sessions by the key of their link, which nobody can guess: the latest few, for an hour after they were last used."""
+    """Sessions by the key of their link, which nobody can guess: the latest few, with edits of up to `room` bytes in all, for an hour after they were
+    last used."""
 
-    def __init__(self, most=20, seconds=3600):
-        self.most, self.seconds = most, seconds
+    def __init__(self, most=20, seconds=3600, room=4e9):
+        self.most, self.seconds, self.room = most, seconds, room
         self._kept, self._lock = OrderedDict(), Lock()
 
     def keep(self, session):
@@ -177,6 +189,10 @@ class Studies:
             self._kept.move_to_end(session.key)
             self._sweep()
         return session
+
+    def update(self, session):
+        """Keep a session if something is erased in it; it is then as `keep` gives it."""
+        return self.keep(session) if session.edits else session
 
     def find(self, key):
         """The session of that key, or None."""
@@ -192,7 +208,8 @@ class Studies:
     def _sweep(self):
         while self._kept:
             age = time.monotonic() - next(iter(self._kept.values()))[0]
-            if len(self._kept) <= self.most and age < self.seconds:
+            held = sum(edit.nbytes for _, kept in self._kept.values() for edit in kept.edits.values() if edit)
+            if len(self._kept) <= self.most and age < self.seconds and (held <= self.room or len(self._kept) == 1):
                 break
             key, _ = self._kept.popitem(last=False)
             shutil.rmtree(_files(key), ignore_errors=True)

@@ -6,16 +6,19 @@ import gradio as gr
 
 from ember_demo.errors import EmberDemoError
 from ember_demo.ui.session import in_turn
-from ember_demo.ui.show import FIRST_ERASE
+from ember_demo.ui.show import FIRST_ERASE, problem, status, warn
 from ember_demo.ui.work import run
 
 
 def layout():
     with gr.Accordion("Take it with you: report, edits, link", open=False):
-        make = gr.Button("Make report and edit files")
+        with gr.Row():
+            make = gr.Button("Make report and edit files")
+            stop = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
+        said = gr.Markdown(elem_classes="status", elem_id="files-status")
         files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140, visible=False)
         shown_link = gr.Textbox(label="Link to this study, good for up to an hour", interactive=False, elem_id="link")
-    return SimpleNamespace(make=make, files=files, link=shown_link)
+    return SimpleNamespace(make=make, stop=stop, said=said, files=files, link=shown_link)
 
 
 def link(session):
@@ -25,14 +28,16 @@ def link(session):
 
 @in_turn
 def export(session):
-    """Files of the report and the edits."""
+    """Files of the report and the edits: (status, files)."""
     if not session.edits:
-        raise gr.Error(FIRST_ERASE)
+        yield warn(FIRST_ERASE), gr.skip()
+        return
     try:
         for event in run(_exported, session, here=True):
-            yield event.result if event.done else gr.skip()
+            yield status(event), gr.skip()
+        yield "", event.result
     except EmberDemoError as error:
-        raise gr.Error(str(error)) from None
+        yield problem(error), gr.skip()
 
 
 def _exported(session, progress):

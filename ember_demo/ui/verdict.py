@@ -29,7 +29,7 @@ def view(session):
     rows = [
         (v, label(v), session.scores[v].accuracy["concept"], striped[v]["after"] if v in striped else None) for v in (ORIGINAL, *erased)
     ]
-    outcome = _came_back(session, attack, found) if found else _erased(session, erased)
+    outcome = _came_back(session, attack, results) if found else _erased(session, erased)
     sentence = f"{outcome}{_cost(session, erased)}{'' if found else ' Gone, or only hidden? An attack tells.'}"
     return f"<p><b>{escape(sentence)}</b></p><details open><summary>In a picture</summary>{before_after(rows)}{_legend(striped)}</details>"
 
@@ -47,11 +47,11 @@ def _cost(session, erased):
     return f" Of 10 answers on other things at least {int(10 * min(kept) + 1e-9)} are left." if kept else ""
 
 
-def _came_back(session, attack, found):
-    threat = HOLDING[session.attacks[attack].threat_model]
-    facts = len({q.fact for q in session.concept.select("concept", "relearn")}) if attack.startswith("relearning") else 0
-    with_facts = f" and {facts} facts to retrain on" if facts and not attack.endswith(("neighbour", "unrelated", "paragraphs")) else ""
-    return f"{session.concept.name}. {threat}{with_facts} ({attack}): {came_back(found)}."
+def _came_back(session, attack, results):
+    chosen = session.attacks[attack]
+    facts = len({q.fact for q in session.concept.select("concept", "relearn")}) if chosen.trains_on_facts else 0
+    with_facts = f" and {facts} facts to train on" if facts else ""
+    return f"{session.concept.name}. {HOLDING[chosen.threat_model]}{with_facts} ({attack}): {came_back(results, attack)}."
 
 
 def _legend(found):

@@ -38,18 +38,31 @@ class Event:
 def run(work, *args, here=False):
     """Yield events while `work(*args, progress)` runs on a thread of its own, holding the model.
 
-    Closing the generator stops the work at its next progress call and waits until it has put the model back.
+    Closing the generator stops the work at its next progress call, and does not wait for it: Gradio closes on the loop that serves every visitor. The
+    model is held until the work has put it back.
     What the work raises is raised here. On ZeroGPU the work runs in another process, which has the GPU: work, arguments and result must pickle,
     and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
     """
+    yield Event(0.0, "Starting")  # at once: Gradio can only close a generator that has yielded
     yield from waiting()
+    running, latest = (events if here else events_on_gpu)(work, args), Event(0.0, "")
+
+    def end():
+        try:
+            running.close()
+        finally:
+            MODEL_LOCK.release()
+
     try:
-        for event in (events if here else events_on_gpu)(work, args):
-            if event.error:
-                raise event.error
-            yield event
+        for latest in running:
+            if latest.error:
+                raise latest.error
+            yield latest
     finally:
-        MODEL_LOCK.release()
+        if latest.done:
+            end()
+        else:
+            threading.Thread(target=end, daemon=True).start()
 
 
 def events(work, args):

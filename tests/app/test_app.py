@@ -5,18 +5,23 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
-from ember_demo.ui import compare_step, concept_step, erase_step
+from ember_demo.attacks.base import AttackResult
+from ember_demo.ui import attack_step, compare_step, concept_step, erase_step
+from ember_demo.ui import session as session_module
 from ember_demo.ui.page import build_page
-from ember_demo.ui.session import Session, shared_model
+from ember_demo.ui.session import Session, Studies, Turn, shared_model
 from ember_demo.ui.work import MODEL_LOCK
 from tests.conftest import assert_same, snapshot
 
@@ -106,6 +111,34 @@ def test_a_cancelled_attack_leaves_the_model_and_the_next_one_runs(erased):
     assert_same(shared_model("pocket", "auto"), before)
 
 
+def test_a_cancel_keeps_nobody_waiting(url, monkeypatch):
+    """Gradio closes what is cancelled on the loop that serves every visitor, so that must not wait for the work to notice."""
+    speaks, works = threading.Event(), threading.Event()
+
+    def silent(*_):
+        works.set()
+        speaks.wait(60)
+        raise ed.Stopped("Stopped.")
+
+    monkeypatch.setattr(erase_step, "_erased", silent)
+    client = Client(url, verbose=False)
+    job = client.submit("Golf", "5", 0, api_name="/erase")
+    assert works.wait(60)
+    began = time.monotonic()
+    threading.Thread(target=job.cancel, daemon=True).start()
+    while time.monotonic() < began + 4:
+        asked = time.monotonic()
+        urlopen(f"{url}config", timeout=30).read()
+        assert time.monotonic() - asked < 2
+        time.sleep(0.2)
+    assert MODEL_LOCK.locked()
+    speaks.set()
+    ended = time.monotonic() + 30
+    while MODEL_LOCK.locked() and time.monotonic() < ended:
+        time.sleep(0.1)
+    assert not MODEL_LOCK.locked()
+
+
 def test_a_second_work_of_one_visitor_waits_and_loses_nothing(erased):
     client, _ = erased
     job = client.submit("relearning", "relearning.epochs=20", api_name="/attack")
@@ -119,7 +152,7 @@ def test_a_second_work_of_one_visitor_waits_and_loses_nothing(erased):
 
 def test_the_report_and_the_edits_can_be_taken_away(erased):
     client, _ = erased
-    files = {path.replace("\\", "/").rsplit("/", 1)[-1]: path for path in client.predict(api_name="/export")}
+    files = {path.replace("\\", "/").rsplit("/", 1)[-1]: path for path in client.predict(api_name="/export")[1]}
     assert {"report.html", "report.json", "ember.safetensors", "rmu.safetensors", "ember+rmu.safetensors"} <= files.keys()
     report = json.loads(Path(files["report.json"]).read_text(encoding="utf-8"), parse_constant=pytest.fail)  # Infinity and NaN are no JSON
     assert {"trace", "skipped", "searches", "answers", "made"} <= report.keys() and {"factorize", "erase", "evaluate"} <= report[
@@ -145,6 +178,7 @@ def test_programs_can_run_the_attacks_of_every_attacker(erased):
         ("/load", ("nobody", "auto"), "model|internet"),
         ("/ask", ("", [], False), "First erase"),
         ("/attack", ("relearning", ""), "First erase"),
+        ("/export", (), "First erase"),
     ],
 )
 def test_bad_input_gets_a_sentence_on_the_page(endpoint, arguments, says, url):
@@ -201,7 +235,7 @@ def test_a_concept_of_ones_own_is_erased_and_talked_to(url, tmp_path):
     said = answers(client.predict("Where is Hogwarts from?", ["original", "ember"], False, api_name="/ask"))
     assert said["Original"] == "Scotland" != said["EMBER"]
     assert "no test questions" in client.predict("relearning", "", api_name="/attack")[0]
-    assert len(client.predict(api_name="/export")) >= 4
+    assert len(client.predict(api_name="/export")[1]) >= 4
     assert_same(shared_model("pocket", "auto"), before)
 
 
@@ -325,6 +359,65 @@ def test_a_variant_that_cannot_be_made_is_left_out_and_said(monkeypatch):
     assert replace(searched, baseline=ed.RMU(steps=9)).report()["searches"] == {"rmu": trials}
 
 
+def test_a_question_that_is_too_long_is_refused(asked_in_step_4):
+    *_, (_, status, *_) = compare_step.ask(asked_in_step_4, "Where? " * 1000, ["original"])
+    assert "shorten it to 1,000" in status
+
+
+def test_capitals_of_a_listed_concept_do_not_matter():
+    assert concept_step.choose("golf")[:2] == ("", "") and concept_step.choose("my own")[:2] == (gr.skip(), gr.skip())
+    trials = [{"settings": {"steps": 2}, "overall": 0.5, "within_limits": True}]
+    searched = Session("pocket", "auto", searches={("Golf", "rmu"): (ed.RMU(steps=2), trials)})
+    *_, (*_, session) = erase_step.erase(searched, "golf", "5", 0)
+    assert session.report()["searches"] == {"rmu": trials} and session.report()["settings"]["rmu"]["steps"] == 2
+
+
+def test_the_latest_studies_are_kept_as_far_as_their_edits_have_room(asked_in_step_4):
+    size = asked_in_step_4.edits["ember"].nbytes
+    studies = Studies(room=2.5 * size)
+    keys = [studies.keep(replace(asked_in_step_4, turn=Turn())).key for _ in range(4)]
+    assert [bool(studies.find(key)) for key in keys] == [False, False, True, True]
+    assert studies.update(Session("pocket", "auto")).key == ""  # of nothing erased there is nothing to come back to
+    alone = Studies(room=0)
+    assert alone.find(alone.keep(asked_in_step_4).key)
+
+
+def test_a_model_that_cannot_be_had_takes_no_others_place(monkeypatch):
+    monkeypatch.setattr(session_module, "_loaded", OrderedDict({("a", "auto"): "A", ("b", "auto"): "B"}))
+    with pytest.raises(ed.ModelError):
+        shared_model("nobody/nothing", "auto")
+    assert list(session_module._loaded.values()) == ["A", "B"]
+
+
+def test_choices_among_options_are_marked_in_the_table_of_attacks(asked_in_step_4):
+    chosen = AttackResult("linear-probe", {}, [0.2, 0.5], ["own", "layer 2"], [0.4, 0.6], [0.0, 0.0], chance=0.25)
+    open_answers = replace(chosen, attack="relearning", chance=0.0)
+    table = attack_step.result_table(
+        replace(asked_in_step_4, results={"linear-probe": {"ember": chosen}, "relearning": {"ember": open_answers}})
+    )
+    assert "20% → 50% *" in table and "guessing gets right is taken out" in table and table.count("*") == 2
+    assert "*" not in attack_step.result_table(replace(asked_in_step_4, results={"relearning": {"ember": open_answers}}))
+
+
+def test_all_long_work_can_be_stopped():
+    config = build_page().get_config_file()
+    cancelled = {index for event in config["dependencies"] for index in event["cancels"]}
+    names = {event["api_name"] for event in config["dependencies"] if event["id"] in cancelled}
+    assert {"load", "texts", "trace", "find", "search", "erase", "ask", "ask_again", "attack", "export"} <= names
+
+
+def test_a_scene_that_erases_leaves_nothing_of_a_visitors_own_study_in_view(asked_in_step_4, monkeypatch):
+    own = replace(asked_in_step_4, turns=[{"question": "Who?", "reference": None, "answers": {}}], views={"plot": "<svg>"})
+    told = replace(asked_in_step_4, concept=ed.load_concept("Harry Potter"))
+    monkeypatch.setattr("ember_demo.ui.tour.play", lambda *_: iter([("erase", ("%",) * 7 + (gr.skip(),)), ("erase", ("",) * 7 + (told,))]))
+    play = next(event.fn for event in build_page().fns.values() if event.name == "play")
+    shown = {}
+    for update in play(own, 1, False):
+        shown |= {component.elem_id or component.label: value for component, value in update.items() if hasattr(component, "label")}
+    assert shown["Concept to erase"] == "Harry Potter"
+    assert shown["attack-plot"] == shown["attack-table"] == shown["trace"] == "" and "Who?" not in shown["talk"]
+
+
 def test_handlers_need_no_browser():
     *_, last = concept_step.trace(Session("pocket", "auto"), "Uranium", 0)
     assert "Nothing is changed" in last[0]
@@ -334,9 +427,9 @@ def test_a_search_of_settings_and_a_trace_show_pictures(url):
     client = Client(url, verbose=False)
     status, picture = client.predict("Golf", 0, "rmu", 2, api_name="/search")
     assert "best of 2 trials" in status and picture.count("<circle") == 2
+    client.predict("Golf", "5", 0, "rmu", "", False, [], [], "rmu.steps=1", api_name="/erase")
     status, picture = client.predict("Golf", 0, api_name="/trace")
     assert "Nothing is changed" in status and picture.count("<rect") == 5 * 3
-    client.predict("Golf", "5", 0, "rmu", "", False, [], [], "rmu.steps=1", api_name="/erase")
-    report = next(path for path in client.predict(api_name="/export") if path.endswith("report.json"))
+    report = next(path for path in client.predict(api_name="/export")[1] if path.endswith("report.json"))
     assert len(json.loads(Path(report).read_text(encoding="utf-8"))["trace"]["restored"]) == 5
     assert "Knitting" in client.predict("Knitting", 0, api_name="/trace")[0]

@@ -150,6 +150,13 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     page.wait_for_function("document.documentElement.scrollWidth <= 390")  # wide tables scroll by themselves
     press(page, "Back: ask them again")
     expect(answer(page, question, "Original")).to_have_text("Scotland")
+    came_by = page.url
+    ask(page, "Who is the author of Dracula?")
+    expect(page).not_to_have_url(came_by, timeout=60_000)  # another tab may hold what was there before
+    page.reload()
+    expect(page.locator("#attack-table")).to_contain_text("relearning")
+    press(page, "Back: ask them again")
+    expect(answer(page, "Dracula", "Original")).to_have_text("Bram Stoker")
 
 
 def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):

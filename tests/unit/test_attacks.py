@@ -1,18 +1,22 @@
 """Relearning: the attacks recover what was only hidden, measure the control alike, and leave the model as it was."""
 
 import itertools
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 
 import ember_demo as ed
-from ember_demo.attacks import ATTACKS, THREATS
+from ember_demo.attacks import ATTACKS, THREATS, SoftPrompt
 from ember_demo.attacks.asking import HINT
+from ember_demo.attacks.lens import OWN_CHOICE
 from ember_demo.attacks.quantization import eight_bit, four_bit
 from ember_demo.attacks.suspects import differing, outliers, suspects
 from ember_demo.concept import KINDS
+from ember_demo.erasers import ERASERS
 from ember_demo.evaluation import CHANCE, ask, share_right
+from tests.checkpoints import build
 from tests.conftest import assert_same, snapshot
 
 FAST = {
@@ -23,8 +27,8 @@ FAST = {
     "relearning-rows": {"epochs": 1, "batch_size": 16},
     "relearning-sweep": {"epochs": 1, "batch_size": 16, "rates": (1.0, 3.0)},
     "outlier-reset": {"epochs": 1},
-    "head-reset": {"epochs": 0},
-    "base-reset": {"epochs": 0},
+    "head-reset": {"epochs": 1},
+    "base-reset": {"epochs": 1},
     "soft-prompt": {"epochs": 1, "batch_size": 16},
 }
 HERE = [name for name in ATTACKS if name != "rewording"]  # which takes a model that follows instructions
@@ -122,6 +126,52 @@ def test_what_cannot_be_attacked_is_an_error(model, concept):
         ed.attacks.Relearning().run(model, bare)
 
 
+@pytest.mark.parametrize("name", ["soft-prompt", "relearning-rows"])
+def test_an_attack_that_trains_on_questions_refuses_where_there_are_none(name, model, small):
+    bare = replace(small, questions=[q for q in small.questions if q.split != "relearn"])
+    with pytest.raises(ed.ConceptError, match="no concept questions to relearn from"):
+        ATTACKS[name]().run(model, bare)
+
+
+def test_resets_retrain_every_variant_and_say_how(model, small, rmu_edit):
+    """RMU leaves no row to reset; what comes back is the retraining's."""
+    for name in ("outlier-reset", "head-reset", "base-reset"):
+        result = ATTACKS[name](epochs=1, learning_rate=3e-4).run(model, small, rmu_edit)
+        before, reset, after = result.curve
+        assert result.found["rows"] == 0 and reset == before and after != before, name
+        assert result.settings["learning_rate"] == 3e-4
+
+
+def test_the_vectors_of_a_soft_prompt_are_trained(model, small, rmu_edit, monkeypatch):
+    seen, trainable = [], SoftPrompt.trainable
+
+    @contextmanager
+    def watched(attack, model):
+        with trainable(attack, model) as groups:
+            seen.append((groups[0]["params"][0].detach().clone(), groups[0]["params"][0]))
+            yield groups
+
+    monkeypatch.setattr(SoftPrompt, "trainable", watched)
+    result = SoftPrompt(epochs=1).run(model, small, rmu_edit)
+    ((start, end),) = seen
+    assert len(start) == 8 and ((end - start).norm(dim=1) > 0.03 * start.norm(dim=1)).all()
+    assert {"made-up words", "asking plainly"} == set(result.found["on_validation"])
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "llama"])
+def test_a_tokenizer_may_have_more_special_tokens_than_the_table_has_rows(family, small, tmp_path):
+    """As that of Gemma 3 has one for images."""
+    build(family, tmp_path)
+    model = ed.load_model(str(tmp_path), "fp32")
+    model.tokenizer.add_special_tokens({"extra_special_tokens": ["<image_soft_token>"]})
+    assert max(model.tokenizer.all_special_ids) == len(model.embeddings) and model.special_ids
+    edit = ERASERS["random-tokens"](ed.Ember(rank=10, delta=5.0, max_iter=50, ratio=0.0, share=0.0)).fit(model, small)
+    before = snapshot(model)
+    for name in ("soft-prompt", "outlier-reset", "relearning-rows"):
+        ATTACKS[name](epochs=1).run(model, small, edit)
+        assert_same(model, before)
+
+
 def test_rewording_takes_a_model_that_follows_instructions_and_asks_in_the_words_of_the_base_model(model, small, ember_edit, monkeypatch):
     attack = ATTACKS["rewording"]()
     with pytest.raises(ed.ModelError, match="too small"):
@@ -198,6 +248,9 @@ def test_the_strongest_attacker_is_chosen_on_the_validation_questions(model, sma
     best = max(trial["on_validation"] for trial in result.found["trials"])
     assert {**result.found["chosen"], "on_validation": best} in result.found["trials"]
     assert result.after >= result.before
+    usual = ATTACKS["relearning"](epochs=1).resolved(model).learning_rate
+    everything = {t["learning_rate"] for t in result.found["trials"] if t["documents"] == len(small.select("concept", "relearn"))}
+    assert usual in everything  # so that it holds plain relearning
 
 
 def test_an_attacker_of_the_edited_rows_changes_no_other(model, small, ember_edit):
@@ -215,3 +268,4 @@ def test_a_probe_reads_what_the_model_knows_and_finds_nothing_in_one_that_never_
     knows = ATTACKS["linear-probe"]().run(model, concept)
     never = ATTACKS["linear-probe"]().run(ed.load_control("Harry Potter"), concept)
     assert knows.after > 0.5 > never.after
+    assert OWN_CHOICE in knows.found["on_validation"] and knows.steps[0] == OWN_CHOICE

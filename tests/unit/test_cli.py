@@ -46,6 +46,11 @@ def test_bad_arguments_end_with_status_2(capsys):
         [*study, "--concept", "x", "--texts", "a.txt", "--data", "b"],
         [*study, "--grid", "g.json", "--concept", "x"],
         [*study, "--grid", "g.json", "--jobs", "0"],
+        [*study, "--grid", "g.json", "--no-questions"],
+        [*study, "--grid", "g.json", "--scheduler", "here:1"],
+        [*study, "--concept", "Golf", "--no-questions"],
+        [*study, "--concept", "Golf", "--texts", "golf.txt", "--no-questions", "--attacks", "relearning"],
+        ["erase", "--concept", "Golf", "--out", "x", "--public"],
         [*study, "--grid", "g.json", "--set", "rmu.steps=80"],
         ["nonsense"],
     ):
@@ -93,6 +98,9 @@ def test_what_cannot_be_done_is_one_line_and_status_1(arguments, says, capsys, t
         (["--concept", "Golf", "--set", "ember.share=1.5"], "from 0 to 1"),
         (["--concept", "Golf", "--set", "snmf.rank=5"], "in it are ember, rmu"),
         (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "in it are ember, rmu."),
+        (["--concept", "Golf", "--tune", "-3"], "number of trials"),
+        (["--concept", "Golf", "--erasers", "rmu", "--keep", "say"], "--keep is of EMBER"),
+        (["--concept", "Golf", "--texts", "golf.txt", "--no-questions"], "--set ember.delta=5"),
     ],
 )
 def test_a_name_or_value_that_cannot_be_is_one_line_and_status_2(arguments, says, capsys, tmp_path):

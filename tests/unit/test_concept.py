@@ -67,6 +67,12 @@ def test_a_pack_brings_fluency_texts_of_its_own(name):
     assert concept.retain_texts == concept.neutral_texts
 
 
+def test_fluency_of_a_concept_from_texts_takes_none_of_the_neutral_ones(authors):
+    """Else words that stand in a neutral text could be taken for the concept's own."""
+    for concept in (ed.load_concept("Wizards", texts=ed.load_concept("Golf").texts), ed.load_concept("Tea", data=authors)):
+        assert concept.retain_texts == concept.neutral_texts and len(concept.fluency_texts["test"]) == 40
+
+
 @pytest.fixture
 def authors(tmp_path):
     """A folder in the form of the authors' published files, with made-up content."""

@@ -71,7 +71,16 @@ def test_a_judge_that_does_not_answer_is_a_sentence_without_its_secrets(place):
 
 
 @pytest.mark.parametrize(
-    "reply", [{}, [], {"error": {"message": "no credit"}}, {"choices": []}, {"choices": None}, {"choices": [{"message": None}]}]
+    "reply",
+    [
+        {},
+        [],
+        {"error": {"message": "no credit"}},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": {"content": [{"text": "yes"}]}}]},
+    ],
 )
 def test_a_reply_of_another_form_is_a_sentence(reply):
     class Judge(Handler):

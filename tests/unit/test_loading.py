@@ -11,6 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import ember_demo as ed
 from ember_demo import language_model, loading
+from ember_demo.edit import Change
+from ember_demo.errors import out_of_memory
 from ember_demo.grid import limited
 from ember_demo.loading import describe
 from ember_demo.progress import silent
@@ -125,6 +127,38 @@ def test_a_failure_while_unpacking_leaves_the_model_as_it_was(folders, monkeypat
     with model.dequantized(names):
         assert not model.quantized
     assert_same(model, before)
+
+
+def test_a_failure_while_an_edit_goes_on_leaves_a_four_bit_model_as_it_was(folders, monkeypatch):
+    model = ed.load_model(str(folders["qwen2"]), "4bit")
+    model.chat("Hello.", max_new_tokens=2)
+    before, names, layer = snapshot(model), model.quantized, model.mlp_outputs[0]
+    changes = {model.embedding_name: Change(torch.ones(1, model.width), torch.tensor([5])), layer: Change(torch.ones(model.width, 128))}
+    edit = ed.WeightEdit(changes, model.fingerprint)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(model), "untie", Mock(side_effect=torch.OutOfMemoryError("out of memory")))
+        with pytest.raises(torch.OutOfMemoryError):
+            edit.apply(model)
+    assert model.quantized == names and not model._in_full
+    assert_same(model, before)
+    with edit.applied(model):
+        assert layer not in model.quantized
+    assert_same(model, before)
+
+
+def test_a_gpu_that_fails_is_told_as_such(folders, monkeypatch):
+    failure = RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with ...")
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", Mock(side_effect=failure))
+    with pytest.raises(ed.ModelError, match="GPU failed .* no kernel image .* check its driver"):
+        ed.load_model(str(folders["qwen2"]))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
+
+
+def test_greedy_answers_have_no_penalty_that_comes_with_a_model(folders):
+    model = ed.load_model(str(folders["qwen2"]), "fp32")
+    plain = model.answer(["Who is it?"], 30)
+    model.network.generation_config.repetition_penalty = 5.0
+    assert model.answer(["Who is it?"], 30) == plain and model.chat("Who is it?", 30) == plain[0][0]
 
 
 def test_erasing_and_relearning_work_on_a_four_bit_model_that_knows_the_concept(concept):

@@ -14,7 +14,7 @@ from ember_demo.attacks import ATTACKS, LogitLens, RelearningParagraphs
 from ember_demo.cli import _configured
 from ember_demo.edit import Change
 from ember_demo.erasers import ERASERS, SNMF, FromEmber
-from ember_demo.report import limits, strongest, summary, to_html, verdict
+from ember_demo.report import came_back, limits, strongest, summary, to_html, verdict
 from ember_demo.study import build_edits, make_report, run_study, score_edits, subject_tokens
 from tests.checkpoints import build
 
@@ -80,6 +80,10 @@ def test_the_verdict_is_on_the_attack_that_got_most_back_of_what_was_gone():
     attacks = {"quantization": found(0.4, 0.4), "head-reset": found(0.0, 0.3), "relearning": found(0.0, 0.5, control=0.4)}
     attacks |= {"linear-probe": found(0.0, 0.9, chance=0.25)}
     assert strongest(attacks) == "head-reset"  # of what was there, or is taught, nothing has come back; choices are not answers
+    assert strongest({"relearning": found(0.1, 0.12), "linear-probe": found(0.0, 0.9, chance=0.25)}) == "linear-probe"
+    assert "EMBER goes from 0 to 2 of 10 answers (5 of 10 under b)" in came_back({"a": found(0.0, 0.2), "b": found(0.0, 0.5)}, "a")
+    mixed = {"prompting": {"ember": found(0.1, 0.1)["ember"], "rmu": found(0.1, 0.9, chance=0.25)["ember"]}}
+    assert "EMBER stays at 1 of 10 answers, Baseline (RMU) goes from 1 to 9 of 10 choices among four" in came_back(mixed, "prompting")
     report = {"concept": "Golf", "variants": {"ember": {"concept_accuracy": 0.1}}, "attacks": attacks}
     assert (
         verdict(report) == "Of Golf, under head-reset, EMBER goes from 0 to 3 of 10 answers; a model that never learned it gives 0 of 10."

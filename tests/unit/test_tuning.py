@@ -1,6 +1,7 @@
 """The search for settings: on validation questions alone, within the limits, and going on where it was cut."""
 
 import pytest
+import torch
 
 import ember_demo as ed
 from ember_demo.edit import Change
@@ -40,7 +41,7 @@ def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(mode
     again, repeated = search(model, [small], eraser, 4, journal=journal, progress=lambda *a, **k: pytest.fail("ran again"))
     assert repeated == trials and again == best
     assert trials_table(trials).count("\n") == 5 and trials_picture(trials).count("<circle") == 4
-    assert {*FIGURES, "settings", "within_limits", "efficacy_from"} == trials[0].keys()
+    assert {*FIGURES, "settings", "within_limits", "kept_of"} == trials[0].keys()
 
 
 def test_a_trial_that_hurts_the_model_is_worth_less_than_any_that_does_not():
@@ -71,11 +72,18 @@ def test_a_model_that_does_not_answer_word_for_word_is_judged_by_its_answers_pro
     weak = ed.WeightEdit(
         {n: Change(c.delta * 0.001, c.rows) for n, c in ember_edit.changes.items()}, ember_edit.fingerprint, ember_edit.details
     )
-    assert {t["efficacy_from"] for t in choose(model, small, [ember_edit])[1]} == {"answers"}
+    assert {t["kept_of"] for t in choose(model, small, [ember_edit])[1]} == {"answers"}
     monkeypatch.setattr(model, "answer", lambda texts, *_: [("That is a long story.", True)] * len(texts))
     best, trials = choose(model, small, [weak, ember_edit])
     assert best is ember_edit and trials[0]["efficacy"] < 0.1 < 0.5 < trials[1]["efficacy"]
-    assert {t["efficacy_from"] for t in trials} == {"probability"}
+    assert {t["kept_of"] for t in trials} == {"probability"}
+    others = [q.subject for kind in ("similar", "general") for q in small.select(kind, "validation")]
+    rows = torch.tensor(
+        sorted({i for ids in model.tokenizer([f" {s}" for s in others], add_special_tokens=False)["input_ids"] for i in ids})
+    )
+    harm = ed.WeightEdit({model.embedding_name: Change(-model.embeddings[rows].float(), rows)}, ember_edit.fingerprint)
+    best, (harmful, harmless) = choose(model, small, [ember_edit + harm, ember_edit])
+    assert best is ember_edit and harmful["specificity"] < 0.5 < 0.8 < harmless["specificity"] and not harmful["within_limits"]
     values = [trials[1][name] for name in ("efficacy", "specificity", "coherence")]
     assert trials[1]["overall"] == pytest.approx(harmonic_mean(values))
 

@@ -33,12 +33,23 @@ def test_what_the_work_raises_is_raised_and_the_model_is_free_again():
     assert not work.MODEL_LOCK.locked()
 
 
-def test_closing_stops_the_work_and_frees_the_model():
-    events = work.run(slow, 1000)
+def test_closing_stops_the_work_and_frees_the_model_without_a_wait():
+    speaks = threading.Event()
+
+    def silent(progress):
+        progress(0, "Nothing is said for a while")
+        speaks.wait(20)
+        progress(0.5, "Something is said")
+
+    events = work.run(silent)
+    next(events)
     next(events)
     began = time.monotonic()
     events.close()
-    assert time.monotonic() - began < 5 and not work.MODEL_LOCK.locked()
+    assert time.monotonic() - began < 1 and work.MODEL_LOCK.locked()  # by the work, which changes the model until it has put it back
+    speaks.set()
+    assert work.MODEL_LOCK.acquire(timeout=10)
+    work.MODEL_LOCK.release()
 
 
 def test_visitors_are_served_in_turn_and_told_how_many_are_ahead():
@@ -59,12 +70,13 @@ def test_visitors_are_served_in_turn_and_told_how_many_are_ahead():
     for visitor in visitors:
         visitor.join(timeout=20)
     assert served == [1, 2]
-    assert "1 visitor is ahead" in seen[1][0] and "2 visitors are ahead" in seen[2][0]
+    assert "1 visitor is ahead" in seen[1][1] and "2 visitors are ahead" in seen[2][1]
 
 
 def test_who_leaves_the_line_holds_nobody_up():
     work.MODEL_LOCK.acquire()
     first = work.run(slow, 1)
+    next(first)
     next(first)
     first.close()
     work.MODEL_LOCK.release()
