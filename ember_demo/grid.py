@@ -178,15 +178,15 @@ def tables(runs):
 
 
 def overall_table(runs):
-    """Markdown: efficacy, specificity, coherence and relearning by variant; where all runs have them, also efficacy when the model only has to pick
+    """Markdown: efficacy, specificity, coherence and relearning by variant; over the runs that have them, also efficacy when the model only has to pick
     one of four options, and the share of answers on the concept that cannot be read as one."""
-    keys = [*METRICS, *(key for key in MORE if all(s.get(key) is not None for r in runs for s in r["variants"].values()))]
+    keys = [*METRICS, *(key for key in MORE if any(s.get(key) is not None for r in runs for s in r["variants"].values()))]
     heads = ["variant", *(MORE.get(key, key) for key in keys), "correct before attack", "correct after relearning"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]
         cells = [
-            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant][k] is not None]) for k in keys
+            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant].get(k) is not None]) for k in keys
         ]
         attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
         cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]
@@ -205,7 +205,10 @@ def _comparable(run, attack, variant):
 
 
 def _by_threat(runs):
-    """The worst case: what the best attacker of each threat model gets back above the control; one who holds more can also do what asks for less."""
+    """The worst case, over the runs in which every attack was tried that was tried in any: what the best attacker of each threat model gets back above
+    the control; one who holds more can also do what asks for less."""
+    tried = {attack for r in runs for attack in r["attacks"]}
+    runs = [r for r in runs if tried <= r["attacks"].keys()]
     heads = [f"best attacker who {threat}" for threat in THREATS]
     lines = [f"| recovered above the control | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for variant in _variants(runs):
