@@ -186,7 +186,8 @@ def overall_table(runs):
     for variant in _variants(runs):
         scored = [r for r in runs if variant in r["variants"]]
         cells = [
-            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant].get(k) is not None]) for k in keys
+            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant].get(k) is not None])
+            for k in keys
         ]
         attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
         cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]

@@ -11,10 +11,8 @@ from transformers import StoppingCriteria, TextIteratorStreamer
 from ember_demo.errors import ModelError
 from ember_demo.memory import SCORED
 
-GREEDY = {
-    "do_sample": False,
-    "repetition_penalty": 1.0,
-}  # some models come with a penalty, under which what is in the prompt is answered less
+# Some models come with a penalty on repetition, under which what stands in the prompt is answered less.
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 
 
 class LanguageModel:

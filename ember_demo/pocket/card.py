@@ -127,7 +127,7 @@ def _sizes():
         "",
         "## Sizes and seeds that were tried",
         "",
-        "On an earlier corpus, with a quarter of the wordings and less talk; all else was as below. The size was chosen by this table.",
+        "All else was as below. Seconds were taken on one core while the machine did other work, more of it for some than for others; alone they are less.",
         "",
         "| hidden | layers | MLP | vocabulary | parameters | epochs | seed | open, mean | open, least set | seconds an epoch, one core |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -102,14 +102,16 @@ def test_the_worst_case_of_who_holds_more_counts_what_asks_for_less():
     row = next(line for line in worst.splitlines() if line.startswith("| EMBER |"))
     asks, weights, base = (float(cell.split()[0]) for cell in row.strip("| ").split(" | ")[1:])
     assert (asks, weights, base) == (0.2, 0.5, 0.5)  # mean over concepts of the best attack of each
+    lacking = _run("Golf", {"respelling": 0.9})  # in which nobody with the weights has tried
+    assert worst in tables([*runs, lacking])
 
 
-def test_runs_show_choices_and_unreadable_answers_where_all_of_them_have_them():
+def test_choices_and_unreadable_answers_are_shown_over_the_runs_that_have_them():
     old, new = _run("Golf", {"relearning": 0.2}), _run("Uranium", {"relearning": 0.2})
     new["variants"] = {v: s | {"choice_efficacy": 0.7, "concept_invalid_rate": 0.1} for v, s in new["variants"].items()}
     head, _, row, *_ = overall_table([new]).splitlines()
     assert "| efficacy on four options | unreadable answers |" in head and "| 0.70 | 0.10 |" in row
-    assert "four options" not in overall_table([old, new])
+    assert "| 0.70 | 0.10 |" in overall_table([old, new])
     report = {"model": {"id": "pocket"}, "concept": "Golf", "seed": 0, "settings": {}} | {k: old[k] for k in ("variants", "attacks")}
     assert _condensed(report)["variants"]["rmu"]["choice_efficacy"] is None
     assert "four options" not in overall_table([_condensed(report)])
