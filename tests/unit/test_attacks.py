@@ -158,16 +158,17 @@ def test_the_vectors_of_a_soft_prompt_are_trained(model, small, rmu_edit, monkey
     assert {"made-up words", "asking plainly"} == set(result.found["on_validation"])
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", "llama"])
-def test_a_tokenizer_may_have_more_special_tokens_than_the_table_has_rows(family, small, tmp_path):
+@pytest.mark.parametrize("family, precision", [("gemma3_text", "fp32"), ("llama", "4bit")])
+def test_a_tokenizer_may_have_more_special_tokens_than_the_table_has_rows(family, precision, small, tmp_path):
     """As that of Gemma 3 has one for images."""
     build(family, tmp_path)
-    model = ed.load_model(str(tmp_path), "fp32")
+    model = ed.load_model(str(tmp_path), precision)
+    model.chat("Hello.", max_new_tokens=2)
     model.tokenizer.add_special_tokens({"extra_special_tokens": ["<image_soft_token>"]})
     assert max(model.tokenizer.all_special_ids) == len(model.embeddings) and model.special_ids
     edit = ERASERS["random-tokens"](ed.Ember(rank=10, delta=5.0, max_iter=50, ratio=0.0, share=0.0)).fit(model, small)
     before = snapshot(model)
-    for name in ("soft-prompt", "outlier-reset", "relearning-rows"):
+    for name in ("soft-prompt", "outlier-reset", "head-reset", "relearning-rows"):
         ATTACKS[name](epochs=1).run(model, small, edit)
         assert_same(model, before)
 

@@ -84,6 +84,7 @@ def test_a_container_has_what_its_limit_leaves(files, room, tmp_path, monkeypatc
         (tmp_path / name).write_text(content)
     assert container_room(tmp_path) == room
     monkeypatch.setattr("ember_demo.memory.container_room", lambda: 1e6)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "1 MB are free" in describe("google/gemma-2-2b-it").sentence
 
 
