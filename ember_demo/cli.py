@@ -1,14 +1,12 @@
 """The command line: `python -m ember_demo ...`."""
 
-import argparse
 import json
 import os
-import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
+from ember_demo.arguments import read
 from ember_demo.errors import NO_ROOM, ArgumentError, EmberDemoError, out_of_memory
 
 SEARCH = "search.log"  # in the folder of results: the trials of a search
@@ -17,11 +15,8 @@ SEARCH = "search.log"  # in the folder of results: the trials of a search
 def main(arguments=None):
     """Run a command; the exit status: 0 done, 2 bad arguments, 1 failed."""
     try:
-        options, unknown = _parser().parse_known_args(arguments)
-        if unknown:
-            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command at hand
-        _check(options.parser, options)
-        options.run(options)
+        options = read(arguments)
+        COMMANDS[" ".join(filter(None, (options.command, getattr(options, "action", None))))](options)
         sys.stdout.flush()
         return 0
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -40,154 +35,7 @@ def main(arguments=None):
         return 1
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m ember_demo", description="Erase a concept from a language model, and attack the erasure."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    study = commands.add_parser("study", help="erase a concept, score, attack; write report.json and report.html")
-    _add_model(study)
-    _add_concept(study, "or --grid")
-    study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
-    study.add_argument("--attacks", help="comma-separated, all or none; default: relearning, in the form that the concept has material for")
-    study.add_argument(
-        "--tune", type=_count, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
-    )
-    study.add_argument(
-        "--no-questions",
-        action="store_true",
-        help="with --texts: the model writes no questions, so nothing is scored or attacked, and EMBER needs --set ember.delta=5 or the like",
-    )
-    study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
-    study.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME.SETTING=VALUE",
-        help="another value, as JSON, for a setting of an eraser or attack, such as rmu.steps=80; may be given several times",
-    )
-    study.add_argument(
-        "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
-    )
-    study.add_argument("--jobs", type=int, default=1, help="of a grid: how many at once")
-    study.add_argument("--backend", default="loky", choices=("loky", "dask", "ray"), help="of a grid: where they run (joblib)")
-    study.add_argument("--scheduler", metavar="ADDRESS", help="of a grid on dask: its scheduler")
-    study.set_defaults(run=_study, parser=study)
-
-    erase = commands.add_parser("erase", help="erase a concept and save it: the edit, or the whole edited model")
-    _add_model(erase)
-    _add_concept(erase)
-    erase.add_argument("--erasers", default="ember,rmu", help="comma-separated, applied one after the other")
-    erase.add_argument("--delta", type=float, help="of EMBER; default: chosen on the validation questions")
-    erase.add_argument("--whole", action="store_true", help="save the whole edited model, for plain transformers")
-    erase.add_argument("--push", metavar="NAME", help="upload it to the Hub as yourname/NAME, with your own login; private")
-    erase.add_argument("--public", action="store_true", help="with --push: for everybody to see")
-    erase.set_defaults(run=_erase, parser=erase)
-
-    tune = commands.add_parser(
-        "tune", help="search an eraser's settings for the embedded model, on the validation questions of several packs"
-    )
-    tune.add_argument("eraser")
-    tune.add_argument("--concepts", help="comma-separated; default: all packs")
-    tune.add_argument("--trials", type=_count, default=20, metavar="N")
-    tune.add_argument("--seed", type=_seed, default=0)
-    tune.add_argument("--out", required=True, type=Path, metavar="DIR", help="keeps the trials, so that a cut search goes on")
-    tune.set_defaults(run=_tune, parser=tune)
-
-    for name, rows in (("models", _models), ("concepts", _concepts), ("erasers", _erasers), ("attacks", _attacks)):
-        command = commands.add_parser(name, help=f"list the {name}")
-        command.add_argument("--json", action="store_true")
-        command.set_defaults(run=lambda options, rows=rows: _list(rows(), options.json), parser=command)
-
-    table = commands.add_parser("tables", help="the tables of a grid that was run, from its runs.json")
-    table.add_argument("file", type=Path, nargs="+")
-    table.set_defaults(run=_tables, parser=table)
-
-    bench = commands.add_parser("bench", help="time the steps, with their memory")
-    bench.add_argument("--shape", help="gemma-2-2b or llama-3.1-8b: random weights of that model's shape; default: the embedded model")
-    bench.add_argument("--precision", default="4bit", choices=("4bit", "bf16", "fp16", "fp32"), help="of a shape")
-    bench.add_argument("--relearning-steps", type=int, default=0, metavar="N", help="of a shape: also so many steps of the attack")
-    bench.add_argument("--json", action="store_true")
-    bench.set_defaults(run=_bench, parser=bench)
-
-    pocket = commands.add_parser("pocket", help="the embedded model").add_subparsers(dest="action", required=True)
-    train = pocket.add_parser("train", help="make it again")
-    train.add_argument("--without", metavar="CONCEPT", help="leave a concept out: the never-learned control")
-    train.add_argument("--out", required=True, type=Path, metavar="DIR")
-    train.add_argument("--seed", type=_seed, default=0)
-    train.add_argument("--threads", type=int)
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for an entry of the recipe")
-    train.set_defaults(run=_train, parser=train)
-    card = pocket.add_parser("card", help="measure a trained model again and write its card")
-    card.add_argument("folder", type=Path)
-    card.set_defaults(run=_card, parser=card)
-    judges = pocket.add_parser("judges", help="compare the ways of choosing features, where the truth is known")
-    judges.add_argument(
-        "--judge", action="append", default=[], help="`self`, a chat model's Hub id or a base URL; may be given several times"
-    )
-    judges.set_defaults(run=_judges, parser=judges)
-    sizes = pocket.add_parser("sizes", help="put trained models of several sizes into the table of the card")
-    sizes.add_argument("folders", type=Path, nargs="+")
-    sizes.set_defaults(run=_sizes, parser=sizes)
-    return parser
-
-
 # Heavy imports wait until a command needs them, so that --help and bad arguments answer at once.
-
-
-def _check(parser, options):
-    """End with status 2 where arguments are missing or would be ignored."""
-    if options.command not in ("study", "erase"):
-        return
-    if getattr(options, "grid", None):
-        given = ("concept", "texts", "data", "published", "judge", "attacks", "keep", "tune", "set", "trust_remote_code", "no_questions")
-        ignored = [name.replace("_", "-") for name in given if getattr(options, name)]
-        ignored += [
-            name
-            for name, default in (("model", "pocket"), ("precision", "auto"), ("preset", "default"), ("seed", 0), ("erasers", "ember,rmu"))
-            if getattr(options, name) != default
-        ]
-        if ignored:
-            parser.error(f"--grid names its own models, concepts, erasers, attacks and seeds; leave out --{', --'.join(ignored)}")
-        if options.jobs == 0:
-            parser.error("--jobs 0 runs nothing; give 1 or more, or -1 for all cores")
-        if options.scheduler and options.backend != "dask":
-            parser.error("--scheduler is of --backend dask; add that, or leave it out")
-    else:
-        if not options.concept:
-            parser.error("a --concept is needed, or a --grid of several")
-        if options.command == "study" and (options.jobs, options.backend, options.scheduler) != (1, "loky", None):
-            parser.error("--jobs, --backend and --scheduler are of a --grid; leave them out")
-    if getattr(options, "no_questions", False) and (not options.texts or options.attacks not in (None, "none") or options.tune):
-        parser.error("--no-questions is for --texts, and without questions there is nothing to attack or tune; leave it or these out")
-    if getattr(options, "public", False) and not options.push:
-        parser.error("--public is of --push; add that, or leave it out")
-    if options.texts and options.data:
-        parser.error("--texts and --data are two sources of the same texts; give one")
-
-
-def _add_model(parser):
-    parser.add_argument("--model", default="pocket", help="pocket, a Hub id or a folder")
-    parser.add_argument("--precision", default="auto", choices=("auto", "4bit", "bf16", "fp16", "fp32"))
-    parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run on this machine")
-    parser.add_argument("--seed", type=_seed, default=0)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
-
-
-def _add_concept(parser, otherwise=""):
-    parser.add_argument(
-        "--keep", metavar="WORDS", help="comma-separated words that EMBER leaves alone, such as everyday words among those it found"
-    )
-    parser.add_argument("--concept", required=not otherwise, help=f"a name {otherwise}".strip())
-    parser.add_argument(
-        "--texts", metavar="SOURCE", help="texts on the concept: a txt, md or jsonl file, `wikipedia`, or `model`; default: its pack"
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with the authors' files, instead of the packs")
-    parser.add_argument(
-        "--judge", help="who chooses EMBER's features: `self`, a chat model's Hub id, or a base URL; default: a numeric rule"
-    )
-    parser.add_argument("--published", metavar="SOURCE", help="a folder or Hub dataset with the authors' fitted features for EMBER")
 
 
 def _study(options):
@@ -482,20 +330,6 @@ def _list(rows, as_json):
         print(f"{row['name']:{width}}  {row['description']}")
 
 
-def _seed(text):
-    """A seed that every generator takes; else ArgumentError."""
-    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
-        raise ArgumentError(f"--seed {text} is not a whole number from 0 to {2**32 - 1}; give one.")
-    return int(text)
-
-
-def _count(text):
-    """A number of trials."""
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
-        raise ArgumentError(f"{text} is not a number of trials from 1; give one.")
-    return int(text)
-
-
 def _names(text):
     return [name.strip() for name in text.split(",") if name.strip() and name.strip() != "none"]
 
@@ -505,3 +339,20 @@ def _make_folder(path):
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EmberDemoError(f"The folder {path} cannot be made ({error.strerror}); choose another --out.") from None
+
+
+COMMANDS = {
+    "study": _study,
+    "erase": _erase,
+    "tune": _tune,
+    "models": lambda options: _list(_models(), options.json),
+    "concepts": lambda options: _list(_concepts(), options.json),
+    "erasers": lambda options: _list(_erasers(), options.json),
+    "attacks": lambda options: _list(_attacks(), options.json),
+    "tables": _tables,
+    "bench": _bench,
+    "pocket train": _train,
+    "pocket card": _card,
+    "pocket judges": _judges,
+    "pocket sizes": _sizes,
+}

@@ -50,7 +50,10 @@ def write_sizes(folders):
 
 def _read_training(folder):
     try:
-        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        made = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        if "least" not in made:
+            raise ModelError(f"The model in {folder} has not been measured; do that by `pocket card {folder}`.")
+        return made
     except (OSError, ValueError):
         raise ModelError(f"{folder} holds no training.json of `pocket train`; give the folder of a model that it made.") from None
 

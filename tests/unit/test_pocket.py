@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
-from ember_demo.pocket import talk, train
+from ember_demo.pocket import card, talk, train
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
 from ember_demo.pocket.talk import ABOUT, OUT_OF_REACH, REAL_NAMES
@@ -33,6 +33,17 @@ def test_the_model_knows_every_set_in_wordings_it_was_never_trained_on(topic, sc
 def test_it_knows_nearly_all_of_the_world_in_both_forms(scores):
     assert mean(s.open for s in scores.values()) >= 0.95
     assert mean(s.choice for s in scores.values()) >= 0.95
+
+
+def test_models_are_compared_by_size_once_they_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "SIZES", tmp_path / "sizes.json")
+    (tmp_path / "training.json").write_text('{"seed": 0}')
+    with pytest.raises(ed.ModelError, match="pocket card"):
+        card.write_sizes([tmp_path])
+    with pytest.raises(ed.ModelError, match="holds no training.json"):
+        card.write_sizes([tmp_path / "nowhere"])
+    card.write_sizes([ASSETS / "pocket"])
+    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 0 |" in "\n".join(card._sizes())
 
 
 def test_it_says_that_it_does_not_know_made_up_names(model):

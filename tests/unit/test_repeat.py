@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 import ember_demo as ed
+from ember_demo.arguments import read
 from ember_demo.attacks import ATTACKS
-from ember_demo.cli import _names, _parser, main
+from ember_demo.cli import _names, main
 from ember_demo.erasers import ERASERS
 from ember_demo.repeat import command_line, python_code
 from ember_demo.settings import changed_settings, read_settings, with_settings
@@ -35,7 +36,7 @@ def _run(text, folder):
 def test_the_command_line_says_the_same_erasers_and_attacks(erasers, attacks):
     words = shlex.split(command_line("some/model", "bf16", "Valentine's Day", 3, erasers, attacks))
     assert words[:3] == ["python", "-m", "ember_demo"]
-    options = _parser().parse_args(words[3:])
+    options = read(words[3:])
     assert (options.model, options.precision, options.concept, options.seed) == ("some/model", "bf16", "Valentine's Day", 3)
     settings = read_settings(options.set)
     for text, registry, things in ((options.erasers, ERASERS, erasers), (options.attacks, ATTACKS, attacks)):
