@@ -92,7 +92,7 @@ def _parser():
     train.add_argument("--without", metavar="CONCEPT", help="leave a concept out: the never-learned control")
     train.add_argument("--out", required=True, type=Path, metavar="DIR")
     train.add_argument("--seed", type=_seed, default=0)
-    train.add_argument("--threads", type=int)
+    train.add_argument("--threads", type=_count)
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for an entry of the recipe")
     train.set_defaults(parser=train)
     card = pocket.add_parser("card", help="measure a trained model again and write its card")
@@ -171,7 +171,7 @@ def _seed(text):
 
 
 def _count(text):
-    """A number of trials."""
+    """A number of trials, or threads."""
     if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
-        raise ArgumentError(f"{text} is not a number of trials from 1; give one.")
+        raise ArgumentError(f"{text} is not a whole number from 1; give one.")
     return int(text)

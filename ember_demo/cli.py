@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -260,9 +261,13 @@ def _sizes(options):
 def _setting(text):
     from ember_demo.pocket.train import RECIPE
 
-    name, _, value = text.partition("=")
+    name, _, given = text.partition("=")
     try:
-        return name, type(RECIPE[name])(value)
+        kind = type(RECIPE[name])
+        value = kind(given)
+        if not (1 if kind is int else 0) <= value < float("inf"):
+            raise ValueError
+        return name, value
     except (KeyError, ValueError):
         raise ArgumentError(f"--set {text} is not NAME=NUMBER with a name of the recipe: {', '.join(RECIPE)}.") from None
 
@@ -335,10 +340,12 @@ def _names(text):
 
 
 def _make_folder(path):
+    """Make a folder and see that it can be written to, before the work whose results go there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise EmberDemoError(f"The folder {path} cannot be made ({error.strerror}); choose another --out.") from None
+        raise EmberDemoError(f"The folder {path} cannot be made, or written to ({error.strerror}); choose another --out.") from None
 
 
 COMMANDS = {

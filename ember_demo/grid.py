@@ -158,7 +158,7 @@ def _condensed(report):
         "seed": report["seed"],
         "delta": report["settings"].get("ember", {}).get("delta"),
         "variants": {n: {k: s.get(k) for k in kept} for n, s in report["variants"].items()},
-        "attacks": {a: {n: {k: r[k] for k in ("before", "after", "curve")} for n, r in by.items()} for a, by in attacks.items()},
+        "attacks": {a: {n: {k: r[k] for k in ("before", "after", "curve", "chance")} for n, r in by.items()} for a, by in attacks.items()},
         "facts": [
             [f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])]
             for f in attacks.get(RELEARNING, {}).get("ember+rmu", {}).get("facts", [])
@@ -205,9 +205,14 @@ def _comparable(run, attack, variant):
     return {variant, CONTROL} <= run["attacks"].get(attack, {}).keys()
 
 
+def _chosen(run, attack, variant):
+    """Whether what an attack got from a variant are choices among options, with what guessing gets right taken out, and not answers."""
+    return run["attacks"][attack][variant]["chance"] > 0
+
+
 def _by_threat(runs):
-    """The worst case, over the runs in which every attack was tried that was tried in any: what the best attacker of each threat model gets back above
-    the control; one who holds more can also do what asks for less."""
+    """The worst case, over the runs in which every attack was tried that was tried in any: which answers the best attacker of each threat model gets
+    back above the control, choices among options left out; one who holds more can also do what asks for less."""
     tried = {attack for r in runs for attack in r["attacks"]}
     runs = [r for r in runs if tried <= r["attacks"].keys()]
     heads = [f"best attacker who {threat}" for threat in THREATS]
@@ -218,7 +223,10 @@ def _by_threat(runs):
         cells = []
         for threat in THREATS:
             names = [n for n, attack in ATTACKS.items() if THREATS.index(attack.threat_model) <= THREATS.index(threat)]
-            values = [(r["concept"], [recovered(r, a, variant) for a in names if _comparable(r, a, variant)]) for r in runs]
+            values = [
+                (r["concept"], [recovered(r, a, variant) for a in names if _comparable(r, a, variant) and not _chosen(r, a, variant)])
+                for r in runs
+            ]
             cells.append(_interval([(concept, max(found)) for concept, found in values if found]))
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -250,7 +258,9 @@ def _by_attack_of(runs, variants):
             _interval([(r["concept"], r["attacks"][attack][CONTROL]["after"]) for r in runs if CONTROL in r["attacks"].get(attack, {})])
         )
         if set(cells) != {"-"}:
-            lines.append(f"| {attack} | " + " | ".join(cells) + " |")
+            chosen = all(_chosen(r, attack, v) for r in runs for v in r["attacks"].get(attack, {}))
+            named = f"{attack} (choices among four)" if chosen else attack
+            lines.append(f"| {named} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -288,6 +288,11 @@ class LanguageModel:
     def stream(self, text_or_messages, max_new_tokens=128):
         """Yield the greedy answer piece by piece; closing the generator stops the model."""
         inputs = self.encode([self.prompt(text_or_messages)])
+        length, most = inputs["input_ids"].shape[1], getattr(self.network.config, "max_position_embeddings", None)
+        if most and length > most:
+            raise ModelError(
+                f"That is {length:,} tokens long, and {self.id} reads {most:,}; shorten the question, or clear the conversation."
+            )
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop, failure = threading.Event(), []
 

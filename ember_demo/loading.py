@@ -155,6 +155,12 @@ def describe(id, precision="auto"):
     return Offer(id, shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
 
 
+def fetch(id, trust_remote_code=False, progress=silent):
+    """Download what of a model is not on this machine yet; the folder it is in. ModelError as `load_model`."""
+    with _explained(id):
+        return _fetched(_source(id), trust_remote_code, progress)
+
+
 def _source(id):
     return str(ASSETS / "pocket") if id == POCKET else id
 

@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from ember_demo import pictures
-from ember_demo.attacks import ATTACKS
+from ember_demo.attacks import ATTACKS, THREATS
 from ember_demo.concept import KINDS
 from ember_demo.loading import POCKET
 from ember_demo.pictures import (
@@ -109,7 +109,9 @@ def came_back(attacks, shown):
         gains = {name: _gain(found, variant) for name, found in attacks.items() if variant in found and not found[variant]["chance"]}
         worst = max(gains, key=gains.get, default=shown)
         more = gains.get(worst, 0.0) >= max(0.0, _gain(results, variant)) + TENTH
-        worse = f" ({tenths(attacks[worst][variant]['after'])} under {worst})" if more else ""
+        holds = ATTACKS[worst].threat_model
+        by_whom = f", whose attacker {holds}" if THREATS.index(holds) > THREATS.index(ATTACKS[shown].threat_model) else ""
+        worse = f" ({tenths(attacks[worst][variant]['after'])} under {worst}{by_whom})" if more else ""
         return (f"stays at {after} {what}" if tenths(result["before"]) == after else f"goes from {before} to {after} {what}") + worse
 
     parts = [f"{label(v)} {course(v, r)}" for v, r in results.items() if v not in ("original", "control")]

@@ -16,7 +16,13 @@ KNOWN = ERASERS | ATTACKS
 MOST = {"sparsity": 1, "share": 1, "last_in": 1, "last_out": 1, "mass": 1}  # shares of a whole
 MOST |= {"delta": 1000, "epochs": 100, "steps": 10_000, "rank": 2_000, "virtual_tokens": 500}  # beyond these a slip, or somebody's mischief
 MOST_COUNTED = 100_000  # by any other whole number
-LEAST = {"layer": 0, "epochs": 0, "skip_features": 0}  # whole numbers count something, of which there is at least 1 but for these
+MOST_LISTED = 1000
+LEAST = {
+    "layer": 0,
+    "epochs": 0,
+    "skip_features": 0,
+    "max_length": 32,
+}  # whole numbers count something, of which there is at least 1 but for these
 
 
 def read_settings(texts):
@@ -83,7 +89,7 @@ def _read(value, kinds, name, usual):
             return float(value)
         if kind is str and isinstance(value, str) and (value == usual or not isinstance(usual, str)):
             return value
-        if _is_tuple(kind) and isinstance(value, list | tuple) and (value or not usual):
+        if _is_tuple(kind) and isinstance(value, list | tuple) and (value or not usual) and len(value) <= MOST_LISTED:
             return tuple(_read(each, _elements(kind, usual), name, None) for each in value)
         if is_dataclass(kind) and isinstance(value, dict):
             return with_settings(usual, value)

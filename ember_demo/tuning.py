@@ -81,7 +81,7 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         raise EmberDemoError(f"{eraser.name} has no settings to search; its strength is chosen on the validation questions as it is.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     usual = eraser.resolved(model)
-    told = json.dumps([asdict(usual), eraser.space, [asdict(concept) for concept in concepts]], sort_keys=True, default=str)
+    told = json.dumps([asdict(usual), eraser.space, FIGURES, [asdict(concept) for concept in concepts]], sort_keys=True, default=str)
     storage = None
     if journal:
         backend = optuna.storages.journal

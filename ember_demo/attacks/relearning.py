@@ -60,7 +60,9 @@ class FineTuning(Attack):
 
     def train(self, model, documents, seed, progress, each_epoch):
         """Train the model on documents, call `each_epoch` with 1, 2, ... after each epoch, and put the model back."""
-        documents = [_encoded(model, *d, self.max_length) for d in documents]
+        documents = [(ids, start) for ids, start in (_encoded(model, *d, self.max_length) for d in documents) if len(ids) > max(1, start)]
+        if not documents:
+            raise ConceptError(f"No document reaches its answer within max_length, {self.max_length} tokens; give a larger one.")
         torch.manual_seed(seed)
         rng = random.Random(seed)
         with self.trainable(model) as groups:

@@ -24,14 +24,16 @@ class Reset(Attack):
     """
 
     changes_weights: ClassVar[bool] = True
-    trains_on_facts: ClassVar[bool] = True
-
     epochs: int = 1
     learning_rate: float | None = None  # of the retraining, as in `relearning`
 
     @property
     def points(self):
         return self.epochs + 2
+
+    @property
+    def trains_on_facts(self):
+        return self.epochs > 0
 
     @abstractmethod
     def rows(self, model):

@@ -106,7 +106,7 @@ def _plot(chosen, curves, steps):
 
 def _attacked(session, chosen, progress):
     model, left, began = session.model, {}, time.perf_counter()
-    keep = chosen.changes_weights and model.parameter_count <= SMALL
+    keep = chosen.changes_weights and model.parameter_count <= SMALL and model.precision != "4bit"  # there they are adapters, and packed
 
     def watched(fraction, message, **data):
         if keep and data.get("number") == chosen.points - 1 and data["variant"] != CONTROL:

@@ -1,8 +1,11 @@
 """Step 1: which model, in which precision, and what it needs here."""
 
+import sys
+import time
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,7 +16,9 @@ from ember_demo.memory import PRECISIONS
 from ember_demo.pictures import memory_bars
 from ember_demo.ui.session import Session, in_turn, shared_model
 from ember_demo.ui.show import problem, status
-from ember_demo.ui.work import run
+from ember_demo.ui.work import Event, run
+
+_behind = {}  # by model that is loaded behind the page: how far it is
 
 
 def layout(model_id, public):
@@ -54,6 +59,34 @@ def offer(model_id, precision, closed=False):
         return memory_bars(describe(_named(model_id, closed), precision))
     except EmberDemoError as error:
         return f"<p>⚠ {escape(str(error))}</p>"
+
+
+def load_behind(model_id):
+    """Load a model on a thread of its own, so that the page opens at once; what needs the model waits in turn. ModelError where it cannot be had."""
+    describe(model_id)
+    _behind[model_id] = Event(0.0, "Starting")
+
+    def body():
+        try:
+            for _behind[model_id] in run(_loaded, model_id, "auto", here=True):
+                pass
+        except Exception as error:  # said on the page and in the terminal
+            _behind[model_id] = Event(1.0, "", done=True, error=error)
+            print(f"app.py: {error}", file=sys.stderr)
+
+    Thread(target=body, daemon=True).start()
+
+
+def opening(model_id):
+    """How far the model is that is loaded behind the page, until it is in use or cannot be had."""
+    yield gr.skip()
+    event = _behind.get(model_id)
+    if event and (event.error or not event.done):
+        while not event.done:
+            yield f"**{model_id}** is being loaded; you can go on meanwhile. {status(event)}"
+            time.sleep(0.5)
+            event = _behind[model_id]
+        yield problem(event.error) if event.error else in_use(model_id)
 
 
 @in_turn

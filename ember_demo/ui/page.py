@@ -188,6 +188,9 @@ def build_page(model_id=POCKET, with_tour=False):
             """What a model would need here, before it is loaded, as a sentence and bars."""
             return model_step.offer(model_id_now, precision, public and model_id_now != model_id)
 
+        def opening():
+            yield from model_step.opening(model_id)
+
         def load(session, model_id_now, precision):
             """Load a model: (status); the session is kept."""
             yield from model_step.load(session, model_id_now, precision, public and model_id_now != model_id)
@@ -200,6 +203,7 @@ def build_page(model_id=POCKET, with_tour=False):
             show_progress="hidden",
             api_name="offer",
         )
+        demo.load(opening, None, model.said, show_progress="hidden", api_visibility="private")
         loading = model.load.click(
             load, [session, model.model, model.precision], [model.said, session], show_progress="hidden", api_name="load"
         )
@@ -347,6 +351,8 @@ def build_page(model_id=POCKET, with_tour=False):
                 steps: gr.Walkthrough(selected=current.step),
             }
             for kind, values in tour.play(session_now, number, blind):
+                if values == gr.skip():  # it waits for the visitor's other work
+                    continue
                 yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
             if current.does == ("erase",) and values[-1] != gr.skip():  # nothing of what a visitor did between the scenes stays in view
                 began = {**show(values[-1], blind), **inputs(values[-1])}

@@ -14,7 +14,7 @@ from threading import Lock
 import gradio as gr
 
 from ember_demo.erasers import RMU, Ember
-from ember_demo.loading import describe, load_model
+from ember_demo.loading import describe, fetch, load_model
 from ember_demo.progress import silent
 from ember_demo.report import write_report
 from ember_demo.study import make_report
@@ -139,8 +139,9 @@ def shared_model(model_id, precision, progress=silent):
     """One copy of a model for all visitors, the two used last; another is loaded again when it is asked for. Call it while holding the model lock."""
     key = (model_id, precision)
     if key not in _loaded:
-        describe(model_id, precision)  # what cannot be had at all takes no other's place
-        while len(_loaded) >= KEPT:
+        describe(model_id, precision)
+        if len(_loaded) >= KEPT:
+            fetch(model_id, progress=progress)  # what cannot be had takes no other's place
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)

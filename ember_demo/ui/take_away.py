@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError
-from ember_demo.ui.session import in_turn
+from ember_demo.ui.session import STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, status, warn
 from ember_demo.ui.work import run
 
@@ -41,4 +41,4 @@ def export(session):
 
 
 def _exported(session, progress):
-    return session.export()
+    return STUDIES.keep(session).export()  # the files go with it

@@ -108,7 +108,7 @@ def waiting():
     try:
         while _line[0] is not ticket or not MODEL_LOCK.acquire(timeout=0.5):
             ahead = _line.index(ticket) + MODEL_LOCK.locked()
-            yield Event(0.0, f"Waiting: {ahead} {'visitor is' if ahead == 1 else 'visitors are'} ahead of you")
+            yield Event(0.0, f"Waiting: {ahead} ahead of you")
             if _line[0] is not ticket:
                 time.sleep(0.5)
     finally:

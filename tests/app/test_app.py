@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import gradio as gr
@@ -18,7 +19,8 @@ from gradio_client import Client, handle_file
 
 import ember_demo as ed
 from ember_demo.attacks.base import AttackResult
-from ember_demo.ui import attack_step, compare_step, concept_step, erase_step
+from ember_demo.progress import silent
+from ember_demo.ui import attack_step, compare_step, concept_step, erase_step, model_step
 from ember_demo.ui import session as session_module
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, Studies, Turn, shared_model
@@ -115,12 +117,14 @@ def test_a_cancel_keeps_nobody_waiting(url, monkeypatch):
     """Gradio closes what is cancelled on the loop that serves every visitor, so that must not wait for the work to notice."""
     speaks, works = threading.Event(), threading.Event()
 
-    def silent(*_):
+    def quiet(*given):
         works.set()
         speaks.wait(60)
-        raise ed.Stopped("Stopped.")
+        for _ in range(600):  # until it hears of the cancel
+            given[-1](0.5, "Speaking again")
+            time.sleep(0.1)
 
-    monkeypatch.setattr(erase_step, "_erased", silent)
+    monkeypatch.setattr(erase_step, "_erased", quiet)
     client = Client(url, verbose=False)
     job = client.submit("Golf", "5", 0, api_name="/erase")
     assert works.wait(60)
@@ -382,10 +386,11 @@ def test_the_latest_studies_are_kept_as_far_as_their_edits_have_room(asked_in_st
     assert alone.find(alone.keep(asked_in_step_4).key)
 
 
-def test_a_model_that_cannot_be_had_takes_no_others_place(monkeypatch):
+@pytest.mark.parametrize("model_id", ["nobody/nothing", "meta-llama/Llama-3.1-8B-Instruct"])
+def test_a_model_that_cannot_be_had_takes_no_others_place(model_id, monkeypatch):
     monkeypatch.setattr(session_module, "_loaded", OrderedDict({("a", "auto"): "A", ("b", "auto"): "B"}))
     with pytest.raises(ed.ModelError):
-        shared_model("nobody/nothing", "auto")
+        shared_model(model_id, "auto")
     assert list(session_module._loaded.values()) == ["A", "B"]
 
 
@@ -433,3 +438,33 @@ def test_a_search_of_settings_and_a_trace_show_pictures(url):
     report = next(path for path in client.predict(api_name="/export")[1] if path.endswith("report.json"))
     assert len(json.loads(Path(report).read_text(encoding="utf-8"))["trace"]["restored"]) == 5
     assert "Knitting" in client.predict("Knitting", 0, api_name="/trace")[0]
+
+
+def test_the_page_opens_while_its_model_is_loaded_and_says_how_far_it_is(monkeypatch):
+    came = threading.Event()
+
+    def slow(id, precision, progress=silent):
+        progress(0.4, "Downloading 2 GB of 5 GB")
+        came.wait(60)
+        return SimpleNamespace(id=id, parameter_count=1e6, precision="fp32", device="cpu")
+
+    monkeypatch.setattr(model_step, "shared_model", slow)
+    monkeypatch.setattr(model_step, "_behind", {})
+    model_step.load_behind("pocket")
+    said = model_step.opening("pocket")
+    assert any("Downloading 2 GB of 5 GB" in str(next(said)) for _ in range(20)), "it never said how far it is"
+    came.set()
+    assert list(said)[-1] == model_step.in_use("pocket")
+    assert list(model_step.opening("pocket")) == [gr.skip()]  # whoever comes later has nothing to wait for
+
+
+def test_a_model_that_failed_behind_the_page_is_told_on_it(monkeypatch, capsys):
+    def gated(*_):
+        raise ed.ModelError("It is gated: accept its licence.")
+
+    monkeypatch.setattr(model_step, "shared_model", gated)
+    monkeypatch.setattr(model_step, "_behind", {})
+    model_step.load_behind("pocket")
+    assert "gated" in list(model_step.opening("pocket"))[-1] and "app.py: It is gated" in capsys.readouterr().err
+    with pytest.raises(ed.ModelError):  # what is wrong from the start is said before a page opens
+        model_step.load_behind("nobody/nothing")

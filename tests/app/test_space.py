@@ -41,7 +41,7 @@ def test_folders_of_a_public_server_are_not_opened(tmp_path):
 )
 def test_an_address_that_others_reach_makes_a_server_public(options, public, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["app.py", *options])
-    monkeypatch.setattr(app, "shared_model", lambda *_: None)
+    monkeypatch.setattr(app, "load_behind", lambda *_: None)
     monkeypatch.setattr(app, "build_page", lambda *_: sys.exit("here it would be served"))
     monkeypatch.setenv("EMBER_PUBLIC", "")
     with pytest.raises(SystemExit, match="here it would be served"):

@@ -89,8 +89,8 @@ def _run(concept, gains):
     variants = [*ERASERS, *(f"ember+{n}" for n, eraser in ERASERS.items() if eraser.combines and n != "ember")]
     scores = dict.fromkeys(("concept_accuracy", "efficacy", "specificity", "coherence", "overall"), 0.5)
     attacks = {
-        attack: {v: {"before": 0.1, "after": 0.1 + gain, "curve": []} for v in variants}
-        | {"control": {"before": 0.0, "after": 0.1, "curve": []}}
+        attack: {v: {"before": 0.1, "after": 0.1 + gain, "curve": [], "chance": 0.25 * (attack == "linear-probe")} for v in variants}
+        | {"control": {"before": 0.0, "after": 0.1, "curve": [], "chance": 0.25 * (attack == "linear-probe")}}
         for attack, gain in gains.items()
     }
     return {"concept": concept, "seed": 0, "delta": 2.0, "variants": dict.fromkeys(variants, scores), "attacks": attacks, "facts": []}
@@ -104,6 +104,13 @@ def test_the_worst_case_of_who_holds_more_counts_what_asks_for_less():
     assert (asks, weights, base) == (0.2, 0.5, 0.5)  # mean over concepts of the best attack of each
     lacking = _run("Golf", {"respelling": 0.9})  # in which nobody with the weights has tried
     assert worst in tables([*runs, lacking])
+
+
+def test_choices_among_options_are_marked_and_are_not_the_answers_that_an_attacker_gets():
+    found = tables([_run("Golf", {"relearning": 0.2, "linear-probe": 0.7})])
+    worst = next(block for block in found.split("\n\n") if "best attacker" in block)
+    assert "0.20" in worst and "0.70" not in worst
+    assert "| linear-probe (choices among four) | 0.70" in found and "| relearning | 0.20" in found
 
 
 def test_choices_and_unreadable_answers_are_shown_over_the_runs_that_have_them():

@@ -81,7 +81,12 @@ def test_the_verdict_is_on_the_attack_that_got_most_back_of_what_was_gone():
     attacks |= {"linear-probe": found(0.0, 0.9, chance=0.25)}
     assert strongest(attacks) == "head-reset"  # of what was there, or is taught, nothing has come back; choices are not answers
     assert strongest({"relearning": found(0.1, 0.12), "linear-probe": found(0.0, 0.9, chance=0.25)}) == "linear-probe"
-    assert "EMBER goes from 0 to 2 of 10 answers (5 of 10 under b)" in came_back({"a": found(0.0, 0.2), "b": found(0.0, 0.5)}, "a")
+    shown = {"relearning": found(0.0, 0.2)}
+    assert "EMBER goes from 0 to 2 of 10 answers (5 of 10 under head-reset)" in came_back(
+        shown | {"head-reset": found(0.0, 0.5)}, "relearning"
+    )
+    more = came_back(shown | {"base-reset": found(0.0, 0.5)}, "relearning")
+    assert "(5 of 10 under base-reset, whose attacker holds the weights and the public base model)" in more
     mixed = {"prompting": {"ember": found(0.1, 0.1)["ember"], "rmu": found(0.1, 0.9, chance=0.25)["ember"]}}
     assert "EMBER stays at 1 of 10 answers, Baseline (RMU) goes from 1 to 9 of 10 choices among four" in came_back(mixed, "prompting")
     report = {"concept": "Golf", "variants": {"ember": {"concept_accuracy": 0.1}}, "attacks": attacks}
