@@ -15,15 +15,18 @@ from urllib.request import urlopen
 
 import gradio as gr
 import pytest
+import torch
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
+from ember_demo.attacks import Relearning
 from ember_demo.attacks.base import AttackResult
 from ember_demo.progress import silent
 from ember_demo.ui import attack_step, compare_step, concept_step, erase_step, model_step
 from ember_demo.ui import session as session_module
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, Studies, Turn, shared_model
+from ember_demo.ui.tour import SCENES
 from ember_demo.ui.work import MODEL_LOCK
 from tests.conftest import assert_same, snapshot
 
@@ -468,3 +471,28 @@ def test_a_model_that_failed_behind_the_page_is_told_on_it(monkeypatch, capsys):
     assert "gated" in list(model_step.opening("pocket"))[-1] and "app.py: It is gated" in capsys.readouterr().err
     with pytest.raises(ed.ModelError):  # what is wrong from the start is said before a page opens
         model_step.load_behind("nobody/nothing")
+
+
+@pytest.mark.parametrize("precision, talks", [("fp32", ["rmu"]), ("4bit", [])])
+def test_weights_that_an_attack_left_are_kept_where_they_are_the_models_own(precision, talks, monkeypatch):
+    """In 4 bit an attack leaves adapters and packed matrices, which no chat can take up."""
+    network = torch.nn.Linear(2, 2)
+    model = SimpleNamespace(parameter_count=6, precision=precision, network=network)
+    attack = Relearning()
+
+    def run_attack(chosen, model, concept, edits, seed, progress, scores):
+        progress(1.0, "Trained", number=chosen.points - 1, variant="rmu", accuracy=1.0, step="epoch 3")
+
+    monkeypatch.setattr(attack_step, "run_attack", run_attack)
+    session = SimpleNamespace(model=model, edits={"rmu": "an edit"}, concept=None, seed=0, scores={})
+    _, left, _ = attack_step._attacked(session, attack, silent)
+    assert list(left) == talks
+
+
+def test_a_scene_that_waits_for_other_work_writes_nothing_into_the_page(monkeypatch):
+    """Gradio's mark of "nothing changes", for a whole output, is a dict, whose keys are not values to show."""
+    monkeypatch.setattr("ember_demo.ui.tour.play", lambda *_: iter([("erase", gr.skip())]))
+    play = next(event.fn for event in build_page().fns.values() if event.name == "play")
+    asks = next(number for number, scene in enumerate(SCENES) if scene.does != ("erase",) and number)
+    shown = [value for output in play(Session("pocket", "auto"), asks - 1, False) for value in output.values()]
+    assert "__type__" not in shown and len(shown) == 4  # notes, button, step, and the scene

@@ -56,3 +56,10 @@ def test_a_public_server_spends_no_key_and_reads_no_folder_for_a_visitor(setting
     with pytest.raises(EmberDemoError, match="public server"):
         settled(Ember(), setting)
     assert settled(Ember(), "ember.judge=self\nember.rank=50") == Ember(judge="self", rank=50)
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--host", "192.0.2.7"])  # of a range that nobody has
+    with pytest.raises(SystemExit, match="2"):
+        app.main()
+    assert "this machine has no address 192.0.2.7" in capsys.readouterr().err

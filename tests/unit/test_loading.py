@@ -353,3 +353,8 @@ def test_streaming_can_be_stopped_and_an_empty_question_is_refused(model):
     stream.close()
     with pytest.raises(ed.ModelError, match="empty"):
         model.chat("  ")
+
+
+def test_a_question_longer_than_the_model_reads_is_refused(model):
+    with pytest.raises(ed.ModelError, match=r"tokens long, and pocket reads 512; shorten the question"):
+        model.chat("Where is Hogwarts from? " * 300)
