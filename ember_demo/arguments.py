@@ -11,15 +11,20 @@ def read(arguments=None):
     """The options of a command; ends with status 2 where arguments are unknown, missing or would be ignored."""
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command at hand
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _check(options.parser, options)
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m ember_demo", description="Erase a concept from a language model, and attack the erasure."
-    )
+    parser = _Parser(prog="python -m ember_demo", description="Erase a concept from a language model, and attack the erasure.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     study = commands.add_parser("study", help="erase a concept, score, attack; write report.json and report.html")

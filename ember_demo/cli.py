@@ -2,9 +2,10 @@
 
 import json
 import os
+import shlex
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from types import MappingProxyType
 
 from ember_demo.arguments import read
@@ -45,6 +46,7 @@ def _study(options):
     from ember_demo.attacks import ATTACKS, default_attack
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
+    from ember_demo.repeat import command_line
     from ember_demo.report import summary, write_report
     from ember_demo.settings import read_settings
     from ember_demo.study import choose_by_name, run_study
@@ -65,7 +67,9 @@ def _study(options):
     searches = {}
     if options.tune:
         erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
-    report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.5 if options.tune else 0.1, 1), searches)
+    given = (options.model, options.precision, options.concept, options.seed, erasers, attacks, options.texts, not options.no_questions)
+    command = command_line(*given, out=str(options.out)) + (f" --data {shlex.quote(str(options.data))}" if options.data else "")
+    report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.5 if options.tune else 0.1, 1), searches, command)
     write_report(report, options.out)
     print(summary(report))
     print(f"Written: {options.out / 'report.json'}, {options.out / 'report.html'}")
@@ -85,7 +89,7 @@ def _refuse_unused(settings, erasers, attacks):
     names = [thing.name for thing in (*erasers, *attacks)] + ["ember" for thing in erasers if hasattr(thing, "ember")]
     unused = [name for name in settings if name not in names]
     if unused:
-        raise ArgumentError(f"--set names {unused[0]}, which is not in this study; in it are {', '.join(dict.fromkeys(names)) or 'none'}.")
+        raise ArgumentError(f"--set names {unused[0]}, which is not in this study; name it in --erasers or --attacks, or leave it out.")
 
 
 def _searched(model, concept, erasers, options, progress):
@@ -168,6 +172,9 @@ def _erase(options):
     eraser = reduce(add, [_configured(e, model, options) for e in erasers])
     edit = eraser.fit(model, concept, options.seed, part(progress, 0.1, 1))
     (save_model if options.whole else save_edit)(model, concept.name, edit, options.out)
+    words = edit.details.get("edited_tokens", [])
+    if words:
+        print(f"EMBER changed {len(words)} words, at strength {edit.details['settings']['ember']['delta']:g}.")
     print(f"Written: {options.out}")
     if options.push:
         print(f"Uploaded: {push(options.out, options.push, private=not options.public)}")
@@ -317,13 +324,20 @@ def _concepts():
 def _erasers():
     from ember_demo.erasers import ERASERS
 
-    return [{"name": e.name, "touches": e.touches, "description": e.description} for e in ERASERS.values()]
+    return [{"name": e.name, "touches": e.touches, "description": e.description, "settings": _usual(e())} for e in ERASERS.values()]
 
 
 def _attacks():
     from ember_demo.attacks import ATTACKS
 
-    return [{"name": a.name, "threat_model": a.threat_model, "description": a.description} for a in ATTACKS.values()]
+    return [
+        {"name": a.name, "threat_model": a.threat_model, "description": a.description, "settings": _usual(a())} for a in ATTACKS.values()
+    ]
+
+
+def _usual(thing):
+    """Settings by name with their usual values; None: what suits the model."""
+    return {f.name: asdict(v) if is_dataclass(v := getattr(thing, f.name)) else v for f in fields(thing)}
 
 
 def _list(rows, as_json):
@@ -332,7 +346,7 @@ def _list(rows, as_json):
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:{width}}  {row['description']}")
+        print(f"{row['name']:{width}}  {row['description']}" + (f" Settings: {', '.join(row['settings'])}." if row.get("settings") else ""))
 
 
 def _names(text):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ember_demo.errors import ConceptError
 
 KINDS = ("concept", "similar", "general")
+SPLITS = ("relearn", "validation", "test")
 FLUENCY_TEXTS = 40  # a split
 
 
@@ -28,6 +29,11 @@ class Question:
     relation: str = ""
 
     def __post_init__(self):
+        for name, value, known in (("kind", self.kind, KINDS), ("split", self.split, SPLITS)):
+            if value not in known:
+                raise ConceptError(f"A question of the {name} {value!r}: there is {', '.join(known)}; choose one.")
+        if isinstance(self.wrong, str) or isinstance(self.aliases, str):
+            raise ConceptError(f"The aliases and wrong options of {self.text!r} are lists of texts; put them in brackets.")
         object.__setattr__(self, "answer", self.answer.strip())
         object.__setattr__(self, "wrong", tuple(option.strip() for option in self.wrong))
 

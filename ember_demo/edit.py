@@ -1,7 +1,8 @@
 """WeightEdit: the change to a model as a value."""
 
+import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ember_demo.errors import EditError
+from ember_demo.memory import SMALL
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class WeightEdit:
     details: what made it, JSON-able: settings, features, edited tokens.
     """
 
-    changes: dict
+    changes: dict = field(repr=False)
     fingerprint: str
-    details: dict = field(default_factory=dict)
+    details: dict = field(default_factory=dict, repr=False)
 
     @property
     def nbytes(self):
@@ -69,6 +71,8 @@ class WeightEdit:
                 f"This edit was made for other weights than those of {model.id} in {model.precision}; "
                 "load the model it was made for, in the same precision, or erase the concept again."
             )
+        if any(edit is self for edit, _ in model.applied_edits):
+            raise EditError("This edit is on the model already; revert it first.")
         model.dequantize(self.changes)
         backup = {}
         try:
@@ -90,7 +94,9 @@ class WeightEdit:
 
     def revert(self, model):
         """Undo `apply`, bit for bit. Edits come off in the reverse order in which they went on."""
-        if not model.applied_edits or model.applied_edits[-1][0] is not self:
+        if not any(edit is self for edit, _ in model.applied_edits):
+            raise EditError("This edit is not on the model; revert the very edit that was applied.")
+        if model.applied_edits[-1][0] is not self:
             raise EditError("This edit is not the one applied last; revert the later one first.")
         _, backup = model.applied_edits.pop()
         with torch.no_grad():
@@ -104,13 +110,27 @@ class WeightEdit:
 
     @contextmanager
     def applied(self, model):
-        """The model with this edit inside the block; every tensor is restored after it, whatever happens."""
-        depth = len(model.applied_edits)
-        try:
-            yield self.apply(model)
-        finally:
-            while len(model.applied_edits) > depth:
-                model.applied_edits[-1][0].revert(model)
+        """The model with this edit inside the block; every tensor is restored after it, whatever happens.
+
+        In a quantized model, or one of 50 million parameters and more, whose copy would be large, those tensors that edits change.
+        """
+        depth, whole = len(model.applied_edits), model.parameter_count < SMALL and model.precision != "4bit"
+        with model.preserved() if whole else nullcontext():
+            try:
+                yield self.apply(model)
+            finally:
+                while len(model.applied_edits) > depth:
+                    model.applied_edits[-1][0].revert(model)
+
+    @property
+    def sha256(self):
+        """Of its changes, for a report."""
+        digest = hashlib.sha256()
+        for name, change in sorted(self.changes.items()):
+            for part in (change.delta, change.rows):
+                if part is not None:
+                    digest.update(f"{name}{tuple(part.shape)}".encode() + part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def __add__(self, other):
         if self.fingerprint != other.fingerprint:

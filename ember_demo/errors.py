@@ -17,6 +17,10 @@ class ConceptError(EmberDemoError):
     """A concept that is unknown, or has too few texts or questions for what was asked."""
 
 
+class UnknownConcept(ConceptError, ArgumentError):
+    """A name that no pack has."""
+
+
 class EditError(EmberDemoError):
     """An edit that cannot be read, or does not belong to the loaded model."""
 

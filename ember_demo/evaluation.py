@@ -68,7 +68,7 @@ class Scores:
 
     def as_dict(self):
         """JSON-able, in the form of report.json."""
-        flat = {}
+        flat = {f"{kind}_accuracy": None for kind in KINDS}  # of a kind that was not asked about
         for kind in self.accuracy:
             flat[f"{kind}_accuracy"] = self.accuracy[kind]
             flat[f"{kind}_interval"] = self.interval[kind]

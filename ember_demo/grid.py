@@ -158,6 +158,7 @@ def _condensed(report):
         "seed": report["seed"],
         "delta": report["settings"].get("ember", {}).get("delta"),
         "variants": {n: {k: s.get(k) for k in kept} for n, s in report["variants"].items()},
+        "control": {k: report["control"].get(k) for k in kept} if report.get("control") else None,
         "attacks": {a: {n: {k: r[k] for k in ("before", "after", "curve", "chance")} for n, r in by.items()} for a, by in attacks.items()},
         "facts": [
             [f["subject"], f["relation"], f["right"], len(f["edited"]), len(f["untouched"])]
@@ -173,7 +174,7 @@ def tables(runs):
     if any(len(r["attacks"]) > 1 for r in runs):
         wanted += [_by_threat, _by_attack]
     if all(r["facts"] for r in runs):
-        wanted += [_by_concept, _by_delta, _by_tokens, _by_relation]
+        wanted += [_by_concept, _by_delta, _by_tokens, _by_relation, _by_fact]
     return "\n\n".join(table(runs) for table in wanted)
 
 
@@ -184,11 +185,8 @@ def overall_table(runs):
     heads = ["variant", *(MORE.get(key, key) for key in keys), "correct before attack", "correct after relearning"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for variant in _variants(runs):
-        scored = [r for r in runs if variant in r["variants"]]
-        cells = [
-            _interval([(r["concept"], r["variants"][variant][k]) for r in scored if r["variants"][variant].get(k) is not None])
-            for k in keys
-        ]
+        scored = [(r["concept"], r.get("control") if variant == CONTROL else r["variants"].get(variant)) for r in runs]
+        cells = [_interval([(concept, scores[k]) for concept, scores in scored if scores and scores.get(k) is not None]) for k in keys]
         attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
         cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]
         lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
@@ -300,6 +298,19 @@ def _by_tokens(runs):
 
 def _by_relation(runs):
     return _came_back(runs, "what is asked of the subject", lambda relation, edited, untouched: relation)
+
+
+def _by_fact(runs):
+    """The facts that EMBER + baseline gives again after relearning in every run of their concept, in at least three wordings of four."""
+    found = {}
+    for run in runs:
+        for subject, relation, right, edited, untouched in run["facts"]:
+            found.setdefault((run["concept"], subject, relation), []).append((right, edited, edited + untouched))
+    lines = ["| concept | fact that comes back in every run | tokens of the subject's name that EMBER edits |", "|---|---|---|"]
+    for (concept, subject, relation), each in found.items():
+        if min(right for right, _, _ in each) >= 0.75:
+            lines.append(f"| {concept} | {subject}, {relation} | {', '.join(dict.fromkeys(f'{e} of {n}' for _, e, n in each))} |")
+    return "\n".join(lines)
 
 
 def _came_back(runs, head, group):

@@ -25,6 +25,7 @@ if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ and ha
 
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits: of version 2, or in its folder memory of version 1
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+SMALL = 50e6  # parameters: a smaller model is copied without a thought, and takes settings of its own
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
 FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: nf4, with its scales quantized again (double quantization)
@@ -84,7 +85,7 @@ class Shape:
         table = network.get_input_embeddings().weight
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head = network.get_output_embeddings().weight
-        linear = sum(m.weight.numel() for m in network.base_model.modules() if isinstance(m, torch.nn.Linear))
+        linear = sum(m.in_features * m.out_features for m in network.base_model.modules() if isinstance(m, torch.nn.Linear))
         tied = head is table or config.tie_word_embeddings
         return cls(
             parameters=network.num_parameters()
@@ -149,6 +150,8 @@ def needs(shape, precision, work, cuda):
     """
     value = BYTES.get(precision, 2.0)
     head = shape.table * value if shape.tied else 0.0  # the output head's own copy once the embeddings are edited
+    copied = weights_size(shape, precision) if shape.parameters < SMALL and precision != "4bit" else 0.0  # while an edit is on
+    edited = head + copied
     packing = PACKING * shape.width * shape.mlp_width if precision == "4bit" and not cuda else 0
     # The four sizes of a layer's matrices, for a prompt and for a token; in 4 bit, whose kernels are bitsandbytes' own, the head alone.
     kernels = KERNEL * (2 if precision == "4bit" else 8) if value < 4 and not cuda else 0
@@ -156,11 +159,11 @@ def needs(shape, precision, work, cuda):
     if work == "chat":
         extra = chat
     elif work == "ember":
-        extra = STUDIED + max(chat, _factorization(shape), head + max(_answering(shape, value), _likelihood(shape, value)))
+        extra = STUDIED + max(chat, _factorization(shape), edited + max(_answering(shape, value), _likelihood(shape, value)))
     elif work == "rmu":
-        extra = STUDIED + head + _rmu(shape, precision, value, cuda)
+        extra = STUDIED + edited + _rmu(shape, precision, value, cuda)
     else:
-        extra = STUDIED + head + _relearning(shape, precision, value, cuda)
+        extra = STUDIED + edited + _relearning(shape, precision, value, cuda)
     return {"weights": weights_size(shape, precision), "work": LOADED + extra}
 
 
@@ -266,6 +269,14 @@ def _reason(precision, found, free, cuda, asked):
     )
     fitting = [work for work in WORKS if work not in tight]
     return f"{start}: {WORDS[fitting[-1]]} needs {size(total[fitting[-1]])} of {size(free)} free {where}{lasts}."
+
+
+def check_room(network, precision, work):
+    """Raise ModelError where a kind of work with a loaded transformers model needs more than is free."""
+    needed, free = needs(Shape.of(network), precision, work, torch.cuda.is_available())["work"], free_memory()
+    if needed > free:
+        less = "choose a smaller model" if precision == "4bit" else "load the model in 4 bit, or choose a smaller one"
+        raise ModelError(f"For {WORDS[work]} {size(needed)} are needed beside the loaded model, and {size(free)} are free; {less}.")
 
 
 def size(number):

@@ -6,6 +6,7 @@ from html import escape
 from ember_demo.memory import WORDS, size
 from ember_demo.wording import COLORS, DEFINITIONS, color, dash, label
 
+SCROLL = "<div class=scroll tabindex=0 role=group aria-label='Table'>"  # by the keyboard too
 CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
@@ -14,7 +15,7 @@ CSS = """
 .scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto;width:0;min-width:100%}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
 .back{background:repeating-linear-gradient(45deg,var(--c) 0 4px,transparent 4px 8px)!important}.bar .track{display:flex}.legend,.note{opacity:.85}
-svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
+svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}.legend span{white-space:nowrap}svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
 .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));gap:1rem}.maps figure{margin:0}.maps svg{border:1px solid rgba(127,127,127,.35);border-radius:8px;width:100%;height:auto}
 .talk section{margin:0 0 1.4rem}.talk h2{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
@@ -66,7 +67,7 @@ def score_table(variants):
         intervals = scores.get("intervals", {})
         cells = "".join(f"<td>{figure(scores.get(k.replace(' ', '_')))}{_interval(intervals.get(k))}</td>" for k in keys)
         rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
-    return f"<div class=scroll><table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
+    return f"{SCROLL}<table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
 
 
 def figure(value):
@@ -136,8 +137,8 @@ def trace_view(trace, concept):
         return f"{max(0.0, 1 - value / known):.0%}" if known else "nothing"
 
     return (
-        f"<p>How likely the right answers to {trace['questions']} questions on {escape(concept)} are: {known:.0%} for each piece of a word. With noise in place of the "
-        f"subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only, "
+        f"<p>The model gives each piece of the right answers to {trace['questions']} questions on {escape(concept)} {known:.0%} on average; with noise in "
+        f"place of the subject's words {trace['corrupted']:.0%}. The map shows how much comes back where the inner states are put right at one place and layer only, "
         "the stronger the colour the more. The first square is always full, as it puts the words themselves right; from there the colour moves on.</p>"
         f"{trace_picture(trace)}<p>With an average word in the place of the subject's, {lost(trace['without_words'])} of that likelihood is lost; with "
         f"the average in the place of what the layers look up on these words (in their MLPs), {lost(trace['without_mlps'])}. An erasure that changes only one of the "
@@ -150,15 +151,22 @@ def feature_cards(features, limit=12):
     cards = []
     for feature in features[:limit]:
         words = escape(", ".join(feature["tokens"][:10]))
-        cards.append(f"<div><b>{feature['share']:.0%} the concept's own</b><br><small>{words}</small></div>")
+        judge = (
+            f"<br><small>{escape(feature['description'])} (the judge is {feature['confidence']:.0%} sure)</small>"
+            if "confidence" in feature
+            else ""
+        )
+        strength = f", strength {feature['strength']:.3g}" if "strength" in feature else ""
+        cards.append(f"<div><b>{feature['share']:.0%} the concept's own{strength}</b><br><small>{words}</small>{judge}</div>")
     more = f"<p class=note>... and {len(features) - limit} more.</p>" if len(features) > limit else ""
     return f"<div class=cards>{''.join(cards)}</div>{more}"
 
 
-def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=30, right=52):
+def attack_curves(curves, steps, guessed=False, width=720, height=300, left=66, top=12, bottom=30, right=52):
     """Right answers after each step of an attack as an SVG line a variant, with a legend.
 
-    curves: list of shares by variant name, as far as known. steps: the names of all points. Chance is taken out of all shares, so that 0% is guessing.
+    curves: list of shares by variant name, as far as known. steps: the names of all points. guessed: whether they are choices among options, with chance
+    taken out, so that 0% is guessing; of open answers guessing gets none right.
     """
 
     def x(number):
@@ -172,16 +180,21 @@ def attack_curves(curves, steps, width=720, height=300, left=66, top=12, bottom=
     for number, step in enumerate(steps):
         anchor = "start" if number == 0 else "end" if number == len(steps) - 1 else "middle"  # long names stay inside the picture
         parts.append(f"<text x={x(number):.1f} y={height - 8} font-size=12 text-anchor={anchor} fill='currentColor'>{escape(step)}</text>")
-    parts.append(f"<text x={left + 4} y={y(0) - 5:.1f} font-size=11 fill='currentColor' opacity='.8'>0% is guessing</text>")
+    if guessed:
+        parts.append(f"<text x={left + 4} y={y(0) - 5:.1f} font-size=11 fill='currentColor' opacity='.8'>0% is guessing</text>")
     legend = []
     for name, curve in curves.items():
         line = " ".join(f"{x(e):.1f},{y(a):.1f}" for e, a in enumerate(curve))
         look = f"stroke='{color(name)}' stroke-width='2.5' stroke-dasharray='{dash(name)}'"
         parts.append(f"<polyline points='{line}' fill='none' {look}></polyline>")
         parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color(name)}'></circle>" for e, a in enumerate(curve)]
-        sample = f"<svg class=sample viewBox='0 0 34 8' aria-hidden=true><line x1=1 x2=33 y1=4 y2=4 {look}></line></svg>"
-        legend.append(f"{sample} {escape(label(name))}")
+        legend.append(_sample(look, escape(label(name))))
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
+
+
+def _sample(look, words):
+    """An entry of a legend: a piece of the line, and what it stands for."""
+    return f"<span><svg class=sample viewBox='0 0 34 8' aria-hidden=true><line x1=1 x2=33 y1=4 y2=4 {look}></line></svg> {words}</span>"
 
 
 def step_names(lists):
@@ -223,7 +236,7 @@ def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bot
 def table(heads, rows):
     head = "".join(f"<th>{escape(h)}</th>" for h in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<div class=scroll><table class=scores><tr>{head}</tr>{body}</table></div>"
+    return f"{SCROLL}<table class=scores><tr>{head}</tr>{body}</table></div>"
 
 
 def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12, bottom=44):
@@ -260,13 +273,9 @@ def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12
         ("coherence", COLORS["rmu"], "2 4"),
     ):
         line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials) if t[key] is not None)
-        parts.append(
-            f"<polyline points='{line}' fill='none' stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dashes}'></polyline>"
-        )
-        about = escape(DEFINITIONS[key], quote=True)
-        legend.append(
-            f"<span style='color:{line_color}'>{'&#9473;' if not dashes else '&#9480;'}</span> <abbr title='{about}'>{key}</abbr>"
-        )
+        look = f"stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dashes}'"
+        parts.append(f"<polyline points='{line}' fill='none' {look}></polyline>")
+        legend.append(_sample(look, f"<abbr title='{escape(DEFINITIONS[key], quote=True)}'>{key}</abbr>"))
     parts.append(
         f"<text x={(left + width) / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>strength of the edit</text></svg>"
     )

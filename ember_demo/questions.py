@@ -1,6 +1,8 @@
 """Questions on a concept that no pack brings: written by the model, kept where it answers two phrasings alike."""
 
+import random
 import re
+from dataclasses import replace
 
 from ember_demo.concept import KINDS, Question
 from ember_demo.errors import ConceptError
@@ -9,7 +11,7 @@ from ember_demo.progress import part, silent
 from ember_demo.texts import FACETS
 
 SHORT = " Answer in a few words."
-SPLITS = ("relearn", "validation", "test", "test")  # in turn
+TURNS = ("relearn", "validation", "test", "test")  # splits, in turn
 FEWEST = 8  # kept questions on the concept
 LONGEST = 8  # words of an answer
 GENERAL = ("geography", "history", "science", "animals", "food", "music", "sports", "everyday life")
@@ -33,15 +35,23 @@ def write_questions(model, name, progress=silent):
         written += len(found) if kind == "concept" else 0
         split = {}  # by answer: two questions with one answer may ask for one fact
         for text, answer in _kept(model, found):
-            here = split.setdefault(normalise(answer), SPLITS[len(split) % len(SPLITS)])
+            here = split.setdefault(normalise(answer), TURNS[len(split) % len(TURNS)])
             questions.append(Question(text, answer, kind=kind, split=here, subject=text))
     kept = sum(q.kind == "concept" for q in questions)
     if kept < FEWEST:
         raise ConceptError(
             f"The model answers only {kept} of {written} questions on {name} alike in two phrasings; at least {FEWEST} are needed. "
-            "It may not know the subject: choose a larger model, or give questions of your own."
+            "It may not know the subject, or be too small to write questions: choose a larger model; erase without questions, at a strength of your choice "
+            "(--no-questions and --set ember.delta=5, or erase --delta 5); or, in Python, give questions of your own."
         )
-    return questions
+    return [replace(q, wrong=_others(q, questions)) for q in questions]
+
+
+def _others(question, questions):
+    """Three other answers to questions of its kind, as wrong options; none where there are fewer."""
+    answers = {normalise(q.answer): q.answer for q in questions if q.kind == question.kind}
+    del answers[normalise(question.answer)]
+    return tuple(random.Random(question.text).sample(list(answers.values()), 3)) if len(answers) >= 3 else ()
 
 
 def _neighbours(model, name):

@@ -8,6 +8,7 @@ from ember_demo.attacks import ATTACKS, THREATS
 from ember_demo.concept import KINDS
 from ember_demo.loading import POCKET
 from ember_demo.pictures import (
+    SCROLL,
     attack_curves,
     definitions,
     feature_cards,
@@ -68,7 +69,10 @@ def summary(report):
     for name, scores in report["variants"].items():
         lines.append(
             f"{label(name)}: answers {scores['concept_accuracy']:.0%} of the questions on {report['concept']}; "
-            f"efficacy {scores['efficacy']:.2f}, specificity {figure(scores['specificity']) or 'not measured'}, coherence {scores['coherence']:.2f}."
+            f"efficacy {scores['efficacy']:.2f}, specificity {figure(scores['specificity']) or 'not measured'}, coherence {scores['coherence']:.2f}"
+            + (f"; {scores['concept_invalid_rate']:.0%} of its answers cannot be read" if scores["concept_invalid_rate"] >= 0.01 else "")
+            + (f"; efficacy on four options {scores['choice_efficacy']:.2f}" if scores["choice_efficacy"] is not None else "")
+            + "."
         )
     for attack, results in report["attacks"].items():
         for name, result in results.items():
@@ -149,7 +153,7 @@ def limits(report):
     if report["variants"]:
         lines.append(
             "An open answer counts as right where it is the reference answer or one of its written aliases; case, accents, articles and punctuation do "
-            "not matter. A right answer in other words counts as wrong, and nobody has read the answers."
+            "not matter. A right answer in other words counts as wrong, and no person has checked the answers."
         )
         lines.append(
             "Intervals of right answers are 95% Wilson intervals over facts: several wordings of a fact count once. Those of efficacy and specificity "
@@ -191,7 +195,8 @@ def to_html(report):
         )
     sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
     if report["variants"]:
-        sections.append("<h2>Scores</h2>" + score_table(report["variants"]) + definitions() + _answers(report))
+        control = {"control": report["control"]} if report.get("control") else {}
+        sections.append("<h2>Scores</h2>" + score_table(report["variants"] | control) + definitions() + _answers(report))
     else:
         sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
     if report.get("trace"):
@@ -232,7 +237,7 @@ def _answers(report):
             groups.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("question", "reference answer", *map(label, names)))
     return (
-        f"<details><summary>All {len(report['answers'])} questions with every answer</summary><div class=scroll><table class='scores replies'>"
+        f"<details><summary>All {len(report['answers'])} questions with every answer</summary>{SCROLL}<table class='scores replies'>"
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(groups)}</tbody></table></div></details>"
     )
 
@@ -244,6 +249,9 @@ def _made(report):
         lines.append(f"Seconds: {', '.join(f'{k} {v:.0f}' for k, v in report['seconds'].items())}.")
     lines.append(f"Made {made['date']} on {made['platform']} with {', '.join(f'{k} {v}' for k, v in made['versions'].items())}.")
     lines.append(f"Fingerprint of the model's weights: {report['model']['fingerprint']}.")
+    lines.append("SHA-256 of " + "; ".join(f"{label(name).replace('_', ' ')}: {value}" for name, value in report["hashes"].items()) + ".")
+    if report.get("command"):
+        lines.append(f"To repeat it: {report['command']}")
     return "".join(f"<p class=note>{escape(line)}</p>" for line in lines)
 
 
@@ -254,16 +262,19 @@ def _about(attack):
 
 
 def _curves(results):
-    return attack_curves({n: r["curve"] for n, r in results.items()}, step_names([r["steps"] for r in results.values()]))
+    guessed = any(r["chance"] for r in results.values())
+    return attack_curves({n: r["curve"] for n, r in results.items()}, step_names([r["steps"] for r in results.values()]), guessed)
 
 
 def _attack_table(results):
+    groups = {"after_covered": "after, subjects EMBER edits", "after_uncovered": "after, subjects it leaves alone"}
+    groups = {key: head for key, head in groups.items() if any(key in r for r in results.values())}
     rows = []
     for name, r in results.items():
         low, high = r["interval"]
         guessing = " above guessing" if r["chance"] else ""
         cells = [label(name), f"{r['before']:.0%}", f"{r['after']:.0%}{guessing}", f"{low:.0%} to {high:.0%}", f"{r['invalid'][-1]:.0%}"]
-        cells += [f"{r[key]:.0%}" if key in r else "" for key in ("after_covered", "after_uncovered")]
+        cells += [f"{r[key]:.0%}" if key in r else "" for key in groups]
         rows.append(cells)
     heads = [
         "variant",
@@ -271,25 +282,26 @@ def _attack_table(results):
         "after",
         "95% interval",
         "unreadable answers, after",
-        "after, subjects EMBER edits",
-        "after, subjects it leaves alone",
+        *groups.values(),
     ]
     return table(heads, rows) + (f"<p class=note>{GUESSING}</p>" if any(r["chance"] for r in results.values()) else "")
 
 
 def _came_back(results):
-    """The facts that each protected variant gives again, with the tokens of their subjects."""
+    """The facts that each variant gives again, with the tokens of their subjects."""
     parts = []
     for name, result in results.items():
         rows = [
             [f["subject"], f["relation"], f["answer"], ", ".join(f["edited"]) or "none", ", ".join(f["untouched"]) or "none"]
             for f in result.get("facts", [])
-            if f["right"] > 0.5
+            if f["right"] > 0.5 >= (f["before"] or 0.0)
         ]
-        if name.startswith("ember") and rows:
+        if rows:
+            left = sum((f["before"] or 0.0) > 0.5 for f in result["facts"])
+            known = f"; {left} had been left" if left else ""
             heads = ["subject", "kind of fact", "answer", "its tokens that EMBER edits", "its other tokens"]
             parts.append(
-                f"<details><summary>What came back from {escape(label(name))}: {len(rows)} of {len(result['facts'])} facts</summary>"
+                f"<details><summary>What came back from {escape(label(name))}: {len(rows)} of {len(result['facts'])} facts{known}</summary>"
                 f"{table(heads, rows)}</details>"
             )
     return "".join(parts)

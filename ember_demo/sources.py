@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ember_demo.concept import FLUENCY_TEXTS, Concept, Question
-from ember_demo.errors import ConceptError
+from ember_demo.errors import ConceptError, UnknownConcept
 from ember_demo.pocket.world import load_world
 from ember_demo.progress import part, silent
 from ember_demo.questions import write_questions
@@ -48,7 +48,7 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
         known = {pack.lower(): pack for pack in world.packs}
         near = get_close_matches(name.lower(), known, 1)
         meant = f"Did you mean {known[near[0]]}? " if near else ""
-        raise ConceptError(
+        raise UnknownConcept(
             f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or bring texts on it "
             "(on the page in step 2, on the command line by --texts, in Python by texts=)."
         )

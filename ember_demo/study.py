@@ -1,9 +1,11 @@
 """One run from concept to report: erase in every way asked for, score, attack."""
 
+import hashlib
+import json
 import platform
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from ember_demo.attacks.base import above_chance
@@ -84,19 +86,21 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
 
 
 def score_edits(model, concept, edits, progress=silent):
-    """Scores by variant name, each against the original, and its likeness to the never-learned control where there is one.
+    """Scores by variant name, each against the original; where there is a never-learned control, its likeness to that, and last the control's own scores.
 
     Empty without test questions.
     """
     if not concept.select("concept", "test"):
         return {}
     scores, control = {}, _control(model, concept)
-    never = evaluate(control, concept) if control else None
-    for number, (name, edit) in enumerate(edits.items()):
-        share = part(progress, number / len(edits), (number + 1) / len(edits), f"{label(name)}: ")
-        with edit.applied(model) if edit else nullcontext():
-            found = evaluate(model, concept, base=scores.get(ORIGINAL), progress=share)
-        scores[name] = replace(found, forget_quality=forget_quality(found, never)) if never else found
+    targets = [(name, model, edit) for name, edit in edits.items()] + ([(CONTROL, control, None)] if control else [])
+    for number, (name, network, edit) in enumerate(targets):
+        share = part(progress, number / len(targets), (number + 1) / len(targets), f"{label(name)}: ")
+        with edit.applied(network) if edit else nullcontext():
+            scores[name] = evaluate(network, concept, base=scores.get(ORIGINAL), progress=share)
+    if control:
+        never = scores[CONTROL]
+        scores = {name: replace(found, forget_quality=forget_quality(found, never)) for name, found in scores.items()}
     return scores
 
 
@@ -145,14 +149,16 @@ def subject_tokens(model, edit, subject):
     return groups
 
 
-def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, searches=None):
+def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, searches=None, command=None):
     """The whole run as the dictionary of report.json (see the README for its fields).
 
-    searches: the trials by which the erasers' settings were found, by eraser, to be reported.
+    searches: the trials by which the erasers' settings were found, by eraser, to be reported; command: the command line that repeats it, likewise.
     Without test questions nothing is scored.
     Of several erasers or attacks, one that finds nothing to do on the concept or model is left out and reported as skipped; the only one raises.
     """
     clock, trace, skipped = Clock(), None, {}
+    if len(attacks) == 1:
+        attacks[0].check(model)  # before the work that it would lose
     if traceable(concept):
         with clock.time("trace"):
             trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
@@ -174,6 +180,7 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
         "trace": trace,
         "searches": searches or {},
         "skipped": skipped,
+        "command": command,
     }
 
 
@@ -202,15 +209,22 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
         "features": details.get("features", []),
         "delta_trials": details.get("delta_trials", []),
         "coverage": coverage(model, concept, ember),
-        "variants": {name: s.as_dict() for name, s in scores.items()},
+        "variants": {name: s.as_dict() for name, s in scores.items() if name != CONTROL},
+        "control": scores[CONTROL].as_dict() if CONTROL in scores else None,
         "attacks": {
-            attack: {name: r.as_dict() | _by_coverage(model, ember, r) for name, r in by_variant.items()}
+            attack: {name: r.as_dict() | _by_coverage(model, ember, r, scores.get(name)) for name, r in by_variant.items()}
             for attack, by_variant in results.items()
         },
-        "answers": _answers(scores),
+        "answers": _answers({name: s for name, s in scores.items() if name != CONTROL}),
+        "hashes": {"texts_and_questions": _sha256(concept)} | {name: edit.sha256 for name, edit in edits.items() if edit},
         "seconds": {name: round(value, 2) for name, value in (seconds or {}).items()},
         "made": _made(),
     }
+
+
+def _sha256(concept):
+    """Of all that a concept holds."""
+    return hashlib.sha256(json.dumps(asdict(concept), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _answers(scores):
@@ -232,18 +246,28 @@ def _made():
     return {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "platform": platform.platform(), "versions": versions}
 
 
-def _by_coverage(model, ember, result):
-    """Accuracy after the attack on subjects whose tokens EMBER edits and on those it leaves alone, and fact by fact."""
+def _by_fact(replies):
+    """The share of right answers, by fact."""
+    facts = {}
+    for reply in replies:
+        facts.setdefault(reply.question.fact, []).append(reply.right)
+    return {fact: sum(rights) / len(rights) for fact, rights in facts.items()}
+
+
+def _by_coverage(model, ember, result, scores):
+    """Accuracy after the attack on subjects whose tokens EMBER edits and on those it leaves alone, and fact by fact, with what was right before it.
+
+    scores: the variant's, where it was scored.
+    """
     if ember is None:
         return {}
-    facts = {}
-    for reply in result.replies:
-        facts.setdefault(reply.question.fact, []).append(reply.right)
+    after, before = _by_fact(result.replies), _by_fact(scores.replies if scores else [])
     rows = []
-    for (subject, relation, answer), rights in facts.items():
+    for fact, right in after.items():
+        subject, relation, answer = fact
         edited, untouched = subject_tokens(model, ember, subject)
-        right = sum(rights) / len(rights)
-        rows.append({"subject": subject, "relation": relation, "answer": answer, "right": right, "edited": edited, "untouched": untouched})
+        row = {"subject": subject, "relation": relation, "answer": answer, "before": before.get(fact), "right": right}
+        rows.append(row | {"edited": edited, "untouched": untouched})
     groups = {
         "after_covered": [r["right"] for r in rows if r["edited"]],
         "after_uncovered": [r["right"] for r in rows if not r["edited"]],

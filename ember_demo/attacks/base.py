@@ -67,13 +67,17 @@ class Attack(ABC):
 
         before: the replies to the concept's test questions before the attack, where they are known already.
         `progress` gets `accuracy` and `step`, its name, whenever a point of the curve is known.
-        Raises ConceptError where the concept lacks what the attack needs.
+        Raises ConceptError where the concept lacks what the attack needs, ModelError as `check`.
         """
+        self.check(model)
         questions = concept.select("concept", "test")
         if not questions:
             raise ConceptError(f"{concept.name} has no test questions, so recovery cannot be counted; give some.")
         with edit.applied(model) if edit else nullcontext():
             return self.attack(model, concept, seed, progress, self.begin(model, questions, progress, before))
+
+    def check(self, model):
+        """Raise ModelError where this machine has not the memory for it."""
 
     def begin(self, model, questions, progress, before=None):
         """The curve with its first point: the answers to the test questions as they are asked."""

@@ -12,6 +12,7 @@ from ember_demo.attacks.base import WEIGHTS, Attack
 from ember_demo.attacks.suspects import suspects
 from ember_demo.errors import ConceptError
 from ember_demo.evaluation import accuracy_of, ask, first_wordings
+from ember_demo.memory import SMALL, check_room
 from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import part
 
@@ -26,6 +27,7 @@ class FineTuning(Attack):
 
     threat_model: ClassVar[str] = WEIGHTS
     changes_weights: ClassVar[bool] = True
+    trains_all: ClassVar[bool] = True  # or the adapters and the table of a 4-bit base: what the plan of memory is for
 
     epochs: int = 3
     learning_rate: float | None = None
@@ -57,6 +59,10 @@ class FineTuning(Attack):
 
         settings.train(model, documents, seed, progress, asked)
         return settings.result(curve, trained=settings.trains(model))
+
+    def check(self, model):
+        if self.trains_all:
+            check_room(model.network, model.precision, "relearning")
 
     def train(self, model, documents, seed, progress, each_epoch):
         """Train the model on documents, call `each_epoch` with 1, 2, ... after each epoch, and put the model back."""
@@ -160,6 +166,8 @@ class RelearningRows(Relearning):
         "Fine-tunes only the words that look edited, ten times as fast, on some facts of the concept, and asks about others."
     )
 
+    trains_all: ClassVar[bool] = False
+
     epochs: int = 2
     batch_size: int = 16
     faster: float = 10.0
@@ -228,7 +236,7 @@ class RelearningSweep(Relearning):
 
 
 def _usual_rate(model):
-    return SMALL_RATE if model.parameter_count < 50e6 else LARGE_RATE
+    return SMALL_RATE if model.parameter_count < SMALL else LARGE_RATE
 
 
 def _adapter_rate(model, rate):

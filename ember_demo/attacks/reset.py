@@ -35,6 +35,10 @@ class Reset(Attack):
     def trains_on_facts(self):
         return self.epochs > 0
 
+    def check(self, model):
+        if self.epochs:
+            Relearning().check(model)
+
     @abstractmethod
     def rows(self, model):
         """Which rows (n,) to overwrite and with what (n, d), by the name of the table."""

@@ -27,6 +27,7 @@ class SoftPrompt(Relearning):
 
     points: ClassVar[int] = 2
     changes_weights: ClassVar[bool] = False
+    trains_all: ClassVar[bool] = False
 
     epochs: int = 4
     batch_size: int = 16

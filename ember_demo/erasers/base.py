@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+from ember_demo.memory import SMALL
 from ember_demo.progress import part, silent
-
-SMALL = 50e6  # parameters
 
 
 class Eraser(ABC):

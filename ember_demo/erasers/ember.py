@@ -97,7 +97,13 @@ class Ember(Eraser):
             "settings": {"ember": self.settings() | ({"judge": public_name(self.judge)} if self.judge else {})},
             "edited_tokens": [{"token": t, "relative_change": round(r, 4)} for t, r in zip(tokens, relative.tolist())],
             "features": [
-                {"index": f.index, "ratio": f.ratio if math.isfinite(f.ratio) else None, "share": f.share, "tokens": list(f.tokens)}
+                {
+                    "index": f.index,
+                    "ratio": f.ratio if math.isfinite(f.ratio) else None,
+                    "share": f.share,
+                    "strength": f.strength,
+                    "tokens": list(f.tokens),
+                }
                 | ({} if f.confidence is None else {"description": f.description, "confidence": f.confidence})
                 for f in features.features
                 if f.chosen

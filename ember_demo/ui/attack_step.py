@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from ember_demo.attacks import ATTACKS, THREATS, Relearning
+from ember_demo.attacks import ATTACKS, THREATS, Attack, Relearning
 from ember_demo.errors import EmberDemoError
+from ember_demo.memory import SMALL
 from ember_demo.pictures import attack_curves, step_names, table
 from ember_demo.study import CONTROL, run_attack
 from ember_demo.ui import compare_step
@@ -16,7 +17,6 @@ from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import label
 
-SMALL = 50e6  # parameters up to which the weights that an attack leaves are kept, to be talked to
 WHO = {
     THREATS[0]: "Someone who only asks questions",
     THREATS[1]: "Someone who holds the erased model's weights",
@@ -101,12 +101,13 @@ def attack(session, attack_name, settings=""):
 
 
 def _plot(chosen, curves, steps):
-    return f"<p><b>{chosen.name}</b>: {chosen.counts} on the concept, for every model alike.</p>{attack_curves(curves, steps)}"
+    return f"<p><b>{chosen.name}</b>: {chosen.counts} on the concept, for every model alike.</p>{attack_curves(curves, steps, chosen.counts != Attack.counts)}"
 
 
 def _attacked(session, chosen, progress):
     model, left, began = session.model, {}, time.perf_counter()
-    keep = chosen.changes_weights and model.parameter_count <= SMALL and model.precision != "4bit"  # there they are adapters, and packed
+    # To be talked to.
+    keep = chosen.changes_weights and model.parameter_count < SMALL and model.precision != "4bit"  # there they are adapters, and packed
 
     def watched(fraction, message, **data):
         if keep and data.get("number") == chosen.points - 1 and data["variant"] != CONTROL:

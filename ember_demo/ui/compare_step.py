@@ -64,15 +64,22 @@ def open_step(session):
 
 
 def suggestions(model, concept, edit, each=3):
-    """Questions on the concept, sly ones on it (whose subject has no word that the edit changes), on its neighbour and on anything else."""
+    """Questions on the concept, sly ones on it (whose subject, perhaps in another spelling, has no word that the edit changes), on its neighbour and
+    on anything else."""
     if not concept.questions:
         return [f"Tell me about {concept.name}.", f"What is {concept.name} known for?"]
     by_subject = {q.subject: q for q in concept.select("concept", "test")}
-    sly = [q.text for s, q in by_subject.items() if s and not subject_tokens(model, edit, s)[0]]
+    untouched = {s: [t for t in _spellings(s) if not subject_tokens(model, edit, t)[0]] for s in by_subject if s}
+    sly = [by_subject[s].text for s, spelt in untouched.items() if s in spelt]
+    sly += [by_subject[s].text.replace(s, spelt[0]) for s, spelt in untouched.items() if spelt and s not in spelt]
     chosen = [("", [q.text for q in by_subject.values() if q.text not in sly]), ("sly: ", sly)]
     chosen += [(f"{kind}: ", list({q.subject: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
     words = {"similar: ": "neighbour: ", "general: ": "anything else: "}
     return [(words.get(prefix, prefix) + text, text) for prefix, texts in chosen for text in texts[:each]]
+
+
+def _spellings(name):
+    return name, name.lower(), name.upper(), " ".join(name)
 
 
 def view(session, blind):

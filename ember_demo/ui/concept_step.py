@@ -42,7 +42,7 @@ def layout():
         )
         with gr.Row():
             source = gr.Radio([FILE, WIKIPEDIA, MODEL], value=FILE, label="Take them from", scale=2)
-            text_file = gr.File(label="A txt, md or jsonl file", file_types=[".txt", ".md", ".jsonl"], height=90, scale=2)
+            text_file = gr.File(label="A txt, md or jsonl file", file_types=[".txt", ".md", ".jsonl"], height=140, scale=2)
             get_texts = gr.Button("Get texts", scale=0, min_width=140)
         text_said = gr.Markdown(elem_classes="status", elem_id="text-status")
         texts = gr.Textbox(
@@ -82,8 +82,8 @@ def about_concept(name):
         questions = list({q.subject: q for q in concept.select(kind, "test")}.values())
         some = "".join(f"<li>{escape(q.text)} <i>{escape(q.answer)}</i></li>" for q in questions[:3])
         facts = len({q.fact for q in concept.select(kind, "test")})
-        cells.append(f"<div><b>{facts} facts are asked about {words}</b><ul>{some}</ul></div>")
-    return f"<p>{len(concept.texts)} sentences on {escape(concept.name)} ship with it.</p><div class=cards>{''.join(cells)}</div>"
+        cells.append(f"<div><b>{facts} facts {words} are asked for</b><ul>{some}</ul></div>")
+    return f"<p>{len(concept.texts)} sentences on {escape(concept.name)} come with this demo.</p><div class=cards>{''.join(cells)}</div>"
 
 
 def choose(name):

@@ -44,15 +44,5 @@ def repeat(session):
     """(Python, command line) that repeat what was done in this session; texts of the visitor's own are to be saved to a file first."""
     if not session.edits:
         return NOTHING_DONE, NOTHING_DONE
-    done = (
-        session.model_id,
-        session.precision,
-        session.concept.name,
-        session.seed,
-        [session.ember, session.baseline],
-        list(session.attacks.values()),
-        "texts.txt" if session.texts else None,
-        session.ask_model,
-    )
     first = "# First save the sentences of step 2 as texts.txt.\n" if session.texts else ""
-    return first + python_code(*done), first + command_line(*done)
+    return first + session.repeated(python_code), first + session.repeated(command_line)

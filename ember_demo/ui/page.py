@@ -9,6 +9,7 @@ from ember_demo.attacks import Relearning
 from ember_demo.loading import POCKET
 from ember_demo.pictures import CSS as PIECES
 from ember_demo.pictures import trace_view
+from ember_demo.sources import listed_name
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
 from ember_demo.ui.session import STUDIES, Session, Turn
 from ember_demo.ui.show import is_public
@@ -29,7 +30,8 @@ footer{display:none!important}.label-wrap{text-align:left}.status{min-height:1.6
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
 .scores,.scores tr{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
-@media(max-width:40rem){#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
+#verdict .narrow{display:none}
+@media(max-width:40rem){#verdict .wide{display:none}#verdict .narrow{display:block}#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
 .aside{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media(max-height:30rem){#verdict{position:static}}
 """
@@ -210,10 +212,21 @@ def build_page(model_id=POCKET, with_tour=False):
         anew(loading)
 
         concept.concept.change(concept_step.about_concept, concept.concept, concept.about, show_progress="hidden", api_visibility="private")
+        of_one_concept = [concept.said, concept.trace, erase.said, erase.trials_plot, erase.tokens, erase.scores, erase.pictures]
+
+        def choose(session, name):
+            """What another concept leaves of what is shown: the results in hand where they are of it."""
+            texts, said, *lists = concept_step.choose(name)
+            ours = session.concept is not None and listed_name(name) == session.concept.name
+            found = {concept.said: "", erase.said: "", erase.trials_plot: ""} | show(
+                session if ours else replace(session, views={}, traces={})
+            )
+            return [texts, said, *lists, *(found[c] if found[c] != gr.skip() else "" for c in of_one_concept)]
+
         concept.concept.input(
-            concept_step.choose,
-            concept.concept,
-            [concept.texts, concept.text_said, erase.features, erase.keep],
+            choose,
+            [session, concept.concept],
+            [concept.texts, concept.text_said, erase.features, erase.keep, *of_one_concept],
             queue=False,
             show_progress="hidden",
             api_visibility="private",

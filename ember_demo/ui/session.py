@@ -16,6 +16,7 @@ import gradio as gr
 from ember_demo.erasers import RMU, Ember
 from ember_demo.loading import describe, fetch, load_model
 from ember_demo.progress import silent
+from ember_demo.repeat import command_line
 from ember_demo.report import write_report
 from ember_demo.study import make_report
 
@@ -111,7 +112,21 @@ class Session:
         report = make_report(self.model, self.concept, self.edits, self.scores, self.results, self.seed, self.seconds)
         best, trials = self.searches.get((self.concept.name, self.baseline.name), (None, []))
         searched = best is not None and best == self.baseline  # else the baseline was not run with what the search found
-        return report | {"trace": self.trace, "skipped": self.skipped, "searches": {best.name: trials} if searched else {}}
+        more = {"trace": self.trace, "skipped": self.skipped, "searches": {best.name: trials} if searched else {}}
+        return report | more | {"command": self.repeated(command_line)}
+
+    def repeated(self, form):
+        """What was done, as `form` of ember_demo.repeat writes it; texts of the visitor's own stand in texts.txt."""
+        return form(
+            self.model_id,
+            self.precision,
+            self.concept.name,
+            self.seed,
+            [self.ember, self.baseline],
+            list(self.attacks.values()),
+            "texts.txt" if self.texts else None,
+            self.ask_model,
+        )
 
     def export(self):
         """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""

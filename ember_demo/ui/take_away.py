@@ -16,7 +16,7 @@ def layout():
             make = gr.Button("Make report and edit files")
             stop = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
         said = gr.Markdown(elem_classes="status", elem_id="files-status")
-        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", height=140, visible=False)
+        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", visible=False)
         shown_link = gr.Textbox(label="Link to this study, good for up to an hour", interactive=False, elem_id="link")
     return SimpleNamespace(make=make, stop=stop, said=said, files=files, link=shown_link)
 

@@ -31,7 +31,8 @@ def view(session):
     ]
     outcome = _came_back(session, attack, results) if found else _erased(session, erased)
     sentence = f"{outcome}{_cost(session, erased)}{'' if found else ' Gone, or only hidden? An attack tells.'}"
-    return f"<p><b>{escape(sentence)}</b></p><details open><summary>In a picture</summary>{before_after(rows)}{_legend(striped)}</details>"
+    picture = f"<summary>In a picture</summary>{before_after(rows)}{_legend(striped)}</details>"
+    return f"<p><b>{escape(sentence)}</b></p><details open class=wide>{picture}<details class=narrow>{picture}"  # folded where there is little room
 
 
 def _erased(session, erased):

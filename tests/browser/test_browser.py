@@ -103,7 +103,7 @@ def answer(page, question, model):
 def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     expect(page.locator("#verdict")).to_contain_text("Nothing is erased yet")
     press(page, "Next: choose a concept")
-    expect(page.locator("#about-concept")).to_contain_text("facts are asked about")
+    expect(page.locator("#about-concept")).to_contain_text("facts on the concept are asked for")
     press(page, "Next: erase it")
     press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text("%")

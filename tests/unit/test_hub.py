@@ -19,7 +19,7 @@ COMMIT = "0" * 40
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """A hub with the model tiny/llama, the gated tiny/gated, tiny/pickled without safetensors, and tiny/xet in a storage that is out of reach."""
+    """A hub with the model tiny/llama, the gated tiny/gated and tiny/gated-anonymous, tiny/pickled without safetensors, and tiny/xet in a storage that is out of reach."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("hub")
     build("llama", folder)
@@ -40,8 +40,8 @@ def hub(tmp_path_factory):
             if parts[:2] == ["api", "models"]:
                 parts = parts[2:]
             repo, rest = "/".join(parts[:2]), parts[2:]
-            if repo == "tiny/gated":
-                return self.refuse(403, "GatedRepo")
+            if repo in ("tiny/gated", "tiny/gated-anonymous"):
+                return self.refuse(403 if repo == "tiny/gated" else 401, "GatedRepo")
             if repo == "tiny/private":
                 return self.refuse(401, "RepoNotFound")
             if repo not in ("tiny/llama", "tiny/large", "tiny/pickled", "tiny/xet"):
@@ -124,6 +124,7 @@ def test_a_model_in_xet_storage_is_downloaded_without_it(hub, tmp_path):
     "id, says",
     [
         ("tiny/gated", "accept its licence"),
+        ("tiny/gated-anonymous", "accept its licence"),
         ("tiny/private", "log in if it is private"),
         ("tiny/nowhere", "no model called"),
         ("tiny/pickled", "safetensors"),
