@@ -191,7 +191,8 @@ class LanguageModel:
 
     @contextmanager
     def preserved(self, names=None):
-        """Whatever is done to these parameters (all by default) inside the block, in full precision, is undone after it."""
+        """Whatever is done to these parameters (by default all, and buffers) inside the block, in full precision, is undone after it."""
+        buffers = [(b, b.clone()) for b in self.network.buffers()] if names is None else []
         names = [name for name, _ in self.network.named_parameters()] if names is None else list(names)
         with self.dequantized(names):
             parameters = {name: self.parameter(name) for name in names}
@@ -201,6 +202,9 @@ class LanguageModel:
             finally:
                 for name, old in backup.items():
                     parameters[name].data = old
+                with torch.no_grad():
+                    for buffer, old in buffers:
+                        buffer.copy_(old)
                 self.network.zero_grad(set_to_none=True)
                 self.network.requires_grad_(False).eval()
 

@@ -22,6 +22,7 @@ import ember_demo as ed
 from ember_demo.attacks import Relearning
 from ember_demo.attacks.base import AttackResult
 from ember_demo.progress import silent
+from ember_demo.study import subject_tokens
 from ember_demo.ui import attack_step, compare_step, concept_step, erase_step, model_step
 from ember_demo.ui import session as session_module
 from ember_demo.ui.page import build_page
@@ -496,3 +497,20 @@ def test_a_scene_that_waits_for_other_work_writes_nothing_into_the_page(monkeypa
     asks = next(number for number, scene in enumerate(SCENES) if scene.does != ("erase",) and number)
     shown = [value for output in play(Session("pocket", "auto"), asks - 1, False) for value in output.values()]
     assert "__type__" not in shown and len(shown) == 4  # notes, button, step, and the scene
+
+
+def test_another_concept_takes_the_results_of_the_old_one_out_of_view(asked_in_step_4):
+    choose = next(event.fn for event in build_page().fns.values() if event.name == "choose")
+    of_the_old, of_another = (choose(asked_in_step_4, name)[-7:] for name in (asked_in_step_4.concept.name, "Bread"))
+    assert "efficacy" in of_the_old[5] and of_another[:6] == [""] * 6 and of_another[6] == erase_step.NO_PICTURES
+
+
+def test_sly_questions_are_those_whose_subject_no_edit_touches_be_it_in_another_spelling(asked_in_step_4):
+    session = asked_in_step_4
+    model, edit = session.model, session.edits["ember"]
+    sly = [text for shown, text in compare_step.suggestions(model, session.concept, edit, each=50) if shown.startswith("sly: ")]
+    assert sly
+    plain = {q.text: q.subject for q in session.concept.select("concept", "test")}
+    for text in sly:
+        spelt = plain.get(text) or next(t for s in plain.values() for t in compare_step._spellings(s) if t in text)
+        assert not subject_tokens(model, edit, spelt)[0]

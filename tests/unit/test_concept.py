@@ -26,6 +26,12 @@ def test_a_concept_can_be_written_in_a_script():
     assert concept.select("concept", "test")[0].answer == "drink"
 
 
+@pytest.mark.parametrize("slip, says", [({"kind": "foo"}, "similar"), ({"split": "tests"}, "validation"), ({"wrong": "cde"}, "brackets")])
+def test_a_slip_in_a_question_is_said_at_once(slip, says):
+    with pytest.raises(ed.ConceptError, match=says):
+        ed.Question("Who?", "Ann", **slip)
+
+
 @pytest.mark.parametrize("texts, neutral", [([], ["x"]), (["x"], [])])
 def test_a_concept_needs_both_kinds_of_texts(texts, neutral):
     with pytest.raises(ed.ConceptError, match="sentences"):

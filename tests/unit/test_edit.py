@@ -32,6 +32,22 @@ def test_the_model_is_restored_when_the_block_fails(model, edit, untouched):
         1 / 0
 
 
+def test_whatever_is_done_to_other_weights_in_the_block_is_undone(model, edit, untouched):
+    with torch.no_grad(), edit.applied(model):
+        for tensor in tensors(model).values():
+            tensor.add_(1)
+
+
+def test_an_edit_goes_on_once_and_only_the_very_one_comes_off(model, ember_edit, untouched, tmp_path):
+    ember_edit.save(tmp_path / "edit.safetensors")
+    with ember_edit.applied(model):
+        with pytest.raises(ed.EditError, match="already"):
+            ember_edit.apply(model)
+        with pytest.raises(ed.EditError, match="the very edit"):
+            ed.WeightEdit.load(tmp_path / "edit.safetensors").revert(model)
+    assert len(repr(ember_edit)) < 200
+
+
 def test_nested_edits_come_off_in_reverse_order(model, ember_edit, rmu_edit, untouched):
     with ember_edit.applied(model):
         inside = snapshot(model)

@@ -10,10 +10,12 @@ import torch
 from transformers import Gemma2Config, LlamaConfig
 
 import ember_demo as ed
+from ember_demo import memory
 from ember_demo.bench import write_random
 from ember_demo.loading import MODELS, SHAPES, describe
 from ember_demo.memory import WORKS, container_room, needs, plan_precision, weights_size
 from ember_demo.pocket.world import ASSETS
+from ember_demo.study import run_study
 from tests import peaks
 
 MEASURED = {
@@ -86,6 +88,16 @@ def test_a_container_has_what_its_limit_leaves(files, room, tmp_path, monkeypatc
     monkeypatch.setattr("ember_demo.memory.container_room", lambda: 1e6)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "1 MB are free" in describe("google/gemma-2-2b-it").sentence
+
+
+def test_retraining_that_does_not_fit_is_refused_before_the_work(model, concept, untouched, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 10e6)
+    with pytest.raises(
+        ed.ModelError, match="the relearning attack .* are needed beside the loaded model, and 10 MB are free; load the model in 4 bit"
+    ):
+        run_study(model, concept, [ed.RMU(steps=10**6)], [ed.attacks.Relearning()])
+    report = run_study(model, concept, [ed.RMU(steps=2)], [ed.attacks.HeadReset(), ed.attacks.LogitLens()])
+    assert list(report["attacks"]) == ["logit-lens"] and "10 MB are free" in report["skipped"]["head-reset"]
 
 
 def test_what_does_not_fit_is_said():

@@ -96,6 +96,29 @@ def test_the_verdict_is_on_the_attack_that_got_most_back_of_what_was_gone():
     assert "EMBER 1 of 10. No attack was run" in verdict(report | {"attacks": {}})
 
 
+def test_what_came_back_is_what_was_not_there_before(report):
+    def fact(subject, before, right):
+        return {"subject": subject, "relation": "home", "answer": "X", "before": before, "right": right, "edited": [], "untouched": ["a"]}
+
+    result = {"before": 0.2, "after": 0.5, "curve": [0.2, 0.5], "steps": ["before", "after"], "interval": [0.2, 0.7], "invalid": [0.0, 0.0]}
+    result |= {"chance": 0.0, "facts": [fact("Kept", 1.0, 1.0), fact("Back", 0.25, 0.75), fact("Gone", 0.0, 0.5), fact("New", None, 1.0)]}
+    page = to_html(report | {"attacks": {"relearning": {"rmu": result}}})
+    assert "What came back from Baseline (RMU): 2 of 4 facts; 1 had been left" in page
+    assert "<td>Back</td>" in page and "<td>New</td>" in page and "<td>Kept</td>" not in page
+
+
+def test_the_control_is_scored_beside_the_variants(report):
+    assert list(report["variants"]) == ["original", "ember"]
+    assert report["control"]["concept_accuracy"] < 0.1 and report["control"]["specificity"] > 0.9
+    assert "Never learned it" in to_html(report).split("<h2>Scores</h2>")[1]
+
+
+def test_the_report_holds_hashes_and_the_command_that_repeats_it(report, concept, model, ember_edit):
+    page = to_html(report | {"command": "python -m ember_demo study --concept Golf"})
+    assert "To repeat it: python -m ember_demo study --concept Golf" in page and report["hashes"]["texts_and_questions"] in page
+    assert len(report["hashes"]["ember"]) == 64 and ember_edit.sha256 != (ember_edit + ember_edit).sha256
+
+
 def test_what_guessing_gets_right_is_said_to_be_taken_out(report):
     result = {"before": 0.1, "after": 0.3, "curve": [0.1, 0.3], "steps": ["before", "hint"], "interval": [0.2, 0.4], "invalid": [0.0, 0.05]}
     guessed = report | {"attacks": {"prompting": {"ember": result | {"chance": 0.25}}}}

@@ -177,6 +177,8 @@ def test_questions_are_kept_where_two_phrasings_get_one_answer():
     assert all(q.text.endswith(SHORT) and q.answer.startswith("Answer") for q in questions)
     assert {q.split for q in kinds["concept"]} == {"relearn", "validation", "test"}
     assert len({q.text for q in questions}) == len(questions)
+    answers = {kind: {q.answer for q in rows} for kind, rows in kinds.items()}
+    assert all(len(set(q.wrong)) == 3 and q.answer not in q.wrong and set(q.wrong) <= answers[q.kind] for q in questions)
 
 
 def test_questions_with_one_answer_are_in_one_split():
