@@ -165,15 +165,19 @@ def _asked(session, turn, known, shown, blind):
             if "key" in event.data:
                 turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}
             yield gr.skip(), event.message, view(session, blind), gr.skip()
-        for key, text in event.result.items():
-            turn["answers"][key] = {"text": text, "right": mentions(text, known) if known else None}
+        for key, (text, ended) in event.result.items():  # of one without an end, gibberish as a rule, nothing is told
+            turn["answers"][key] = {
+                "text": text if ended else f"{text} ... (cut off)",
+                "right": mentions(text, known) if known and ended else None,
+            }
         yield gr.skip(), "", view(session, blind), STUDIES.keep(session)
     except EmberDemoError as error:
         yield gr.skip(), problem(error), gr.skip(), gr.skip()
 
 
 def _answers(session, keys, left, progress):
-    """Each model's answer to the last question, with what it was asked before. left: the weights that attacks left, by column."""
+    """Each model's answer to the last question, and whether it came to an end, with what it was asked before. left: the weights that attacks left, by
+    column."""
     question, answers = session.turns[-1]["question"], {}
     for number, key in enumerate(keys):
         messages = []
@@ -184,10 +188,12 @@ def _answers(session, keys, left, progress):
         text = ""
         with ExitStack() as stack:
             model = _variant(session, key, left, stack)
-            for piece in stack.enter_context(closing(model.stream(messages, max_new_tokens=48 if model.id == POCKET else 200))):
+            most = 48 if session.model_id == POCKET else 200
+            for piece in stack.enter_context(closing(model.stream(messages, max_new_tokens=most))):
                 text += piece
                 progress(number / len(keys), "Answering", key=key, text=text)
-        answers[key] = text.strip() or "(no answer)"
+        ended = len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) < most - 1
+        answers[key] = text.strip() or "(no answer)", ended
     return answers
 
 

@@ -501,7 +501,8 @@ def test_a_scene_that_waits_for_other_work_writes_nothing_into_the_page(monkeypa
 
 def test_another_concept_takes_the_results_of_the_old_one_out_of_view(asked_in_step_4):
     choose = next(event.fn for event in build_page().fns.values() if event.name == "choose")
-    of_the_old, of_another = (choose(asked_in_step_4, name)[-7:] for name in (asked_in_step_4.concept.name, "Bread"))
+    session = replace(asked_in_step_4, views={"scores": "efficacy"})
+    of_the_old, of_another = (choose(session, name)[-7:] for name in (session.concept.name, "Bread"))
     assert "efficacy" in of_the_old[5] and of_another[:6] == [""] * 6 and of_another[6] == erase_step.NO_PICTURES
 
 
@@ -514,3 +515,14 @@ def test_sly_questions_are_those_whose_subject_no_edit_touches_be_it_in_another_
     for text in sly:
         spelt = plain.get(text) or next(t for s in plain.values() for t in compare_step._spellings(s) if t in text)
         assert not subject_tokens(model, edit, spelt)[0]
+
+
+def test_an_answer_without_an_end_is_not_called_right(asked_in_step_4, monkeypatch):
+    question = asked_in_step_4.concept.select("concept", "test")[0]
+    for repeats, told in ((1, True), (60, None)):
+        monkeypatch.setattr(
+            ed.LanguageModel, "stream", lambda *_, repeats=repeats, **__: (text for text in [f"{question.answer} " * repeats])
+        )
+        *_, last = compare_step.ask(asked_in_step_4, question.text, ["original"])
+        given = last[3].turns[-1]["answers"]["original"]
+        assert given["right"] is told and ("(cut off)" in given["text"]) == (told is None)
