@@ -70,7 +70,7 @@ def test_visitors_are_served_in_turn_and_told_how_many_are_ahead():
     for visitor in visitors:
         visitor.join(timeout=20)
     assert served == [1, 2]
-    assert "1 visitor is ahead" in seen[1][1] and "2 visitors are ahead" in seen[2][1]
+    assert "1 ahead of you" in seen[1][1] and "2 ahead of you" in seen[2][1]
 
 
 def test_who_leaves_the_line_holds_nobody_up():
