@@ -94,7 +94,7 @@ def build_page(model_id=POCKET, with_tour=False):
         session = gr.State(Session(model_id, "auto"))
         gr.Markdown(INTRO)
         with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour):
-            scene = gr.State(-1)
+            played, announced = gr.State(-1), gr.State(0)  # numbers of scenes
             notes = gr.Markdown("Every scene is computed live, on the embedded model. The tour begins a new study.", elem_id="tour-notes")
             with gr.Row():
                 next_scene = gr.Button("Start the tour", variant="primary", scale=0, min_width=160)
@@ -132,7 +132,7 @@ def build_page(model_id=POCKET, with_tour=False):
 
         def stopping(button, said, running, sentence="Stopped; the model is as it was."):
             """The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too."""
-            return button.click(None, cancels=[*running, playing], queue=False, api_visibility="private").then(
+            return button.click(None, cancels=[*running, announcing, playing], queue=False, api_visibility="private").then(
                 lambda: sentence, None, said, queue=False, show_progress="hidden", api_visibility="private"
             )
 
@@ -349,28 +349,32 @@ def build_page(model_id=POCKET, with_tour=False):
         outputs = {"trace": traced, "erase": erased, "ask": asked, "attack": attacked}
         said = [concept.said, erase.said, compare.said, attack.said]
 
-        def play(session_now, number, blind):
-            """The next scene: first the notes and the step, then what is played."""
+        def announce(session_now, number):
+            """The notes and the step of the next scene. Apart from the playing, as a page that is busy can lose an update which another soon follows."""
             number = (number + 1) % len(tour.SCENES)
             current = tour.SCENES[number]
-            last = number == len(tour.SCENES) - 1
-            if number == 0:
-                with session_now.turn.taken():
-                    session_now = Session(POCKET, "auto", turn=session_now.turn)
-                    yield {session: session_now, **show(session_now), **inputs(session_now)}
-            yield {
+            with session_now.turn.taken(done=session_now.turn.done):
+                began = Session(POCKET, "auto", turn=session_now.turn) if number == 0 else None
+            return {
+                announced: number,
                 notes: f"### {number + 1} of {len(tour.SCENES)} · {current.title}\n{current.notes}",
-                next_scene: gr.update(value="Start again" if last else "Next scene"),
+                next_scene: gr.update(value="Start again" if number == len(tour.SCENES) - 1 else "Next scene"),
                 steps: gr.Walkthrough(selected=current.step),
+                **({session: began, **show(began), **inputs(began)} if began else {}),
             }
+
+        def play(session_now, number, blind):
+            """Play the scene that was announced."""
+            now = {}
             for kind, values in tour.play(session_now, number, blind):
                 if values == gr.skip():  # it waits for the visitor's other work
                     continue
-                yield {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
-            if current.does == ("erase",) and values[-1] != gr.skip():  # nothing of what a visitor did between the scenes stays in view
-                began = {**show(values[-1], blind), **inputs(values[-1])}
-                yield {c: v for c, v in began.items() if v != gr.skip()}
-            yield {scene: number}  # only now, so that a scene that was stopped is played again
+                now = {c: v for c, v in zip(outputs[kind], values) if v != gr.skip()}
+                yield now
+            if session in now and tour.SCENES[number].does == ("erase",):  # nothing of what a visitor did between the scenes stays in view
+                began = {**show(now[session], blind), **inputs(now[session])}
+                now |= {c: v for c, v in began.items() if v != gr.skip()}
+            yield now | {played: number}  # only now, so that a scene that was stopped is played again
 
         filled_in = [model.model, model.precision, model.said, concept.concept, concept.texts, concept.seed, concept.ask_model]
         filled_in += [erase.delta, erase.baseline]
@@ -390,8 +394,21 @@ def build_page(model_id=POCKET, with_tour=False):
             delta = session.ember.delta
             return dict(zip(filled_in, (*values, delta if delta == "auto" else f"{delta:g}", session.baseline.name)))
 
-        touched = {c for names in outputs.values() for c in names} | {notes, next_scene, scene, steps, *shown, *filled_in}
-        playing = next_scene.click(play, [session, scene, compare.blind], list(touched), show_progress="hidden", api_visibility="private")
+        announcing = next_scene.click(
+            announce,
+            [session, played],
+            [announced, notes, next_scene, steps, session, *shown, *filled_in],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        touched = {c for names in outputs.values() for c in names} | {played, *shown, *filled_in}
+        playing = announcing.success(
+            play,
+            [session, announced, compare.blind],
+            list(touched),
+            show_progress="hidden",
+            api_visibility="private",
+        )
         afterwards(playing)
         stopping(model.stop, model.said, [loading], "Stopped; the model in use is the one before.")
         stopping(concept.stop, concept.said, [gathering, tracing]).then(
@@ -401,7 +418,7 @@ def build_page(model_id=POCKET, with_tour=False):
         stopping(erase.stop, erase.said, [looking, finding, erasing])
         stopping(compare.stop, compare.said, [asking, asking_again], "Stopped.")
         stopping(attack.stop, attack.said, [attacking])
-        stop_tour.click(None, cancels=[playing], queue=False, api_visibility="private").then(
+        stop_tour.click(None, cancels=[announcing, playing], queue=False, api_visibility="private").then(
             lambda: ["Stopped; the model is as it was. Go on with the next scene when you like."] + [""] * len(said),
             None,
             [notes, *said],
