@@ -1,6 +1,8 @@
 """Long work behind a page: one at a time, with events to show, stopped when its visitor leaves."""
 
+import atexit
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +21,7 @@ except ImportError:
 MODEL_LOCK = threading.Lock()
 GPU_SECONDS = 120  # that a Space's lent GPU is asked for at a time
 _line = deque()  # who waits for it, first come first served
+_working = {}  # the threads that work, each with what stops it
 
 
 @dataclass
@@ -59,7 +62,7 @@ def run(work, *args, here=False):
                 raise latest.error
             yield latest
     finally:
-        if latest.done:
+        if latest.done or sys.is_finalizing():  # a process that ends starts no thread
             end()
         else:
             threading.Thread(target=end, daemon=True).start()
@@ -83,6 +86,7 @@ def events(work, args):
             news.put(Event(1.0, "", done=True, error=EmberDemoError(NO_ROOM) if out_of_memory(error) else error))
 
     worker = threading.Thread(target=body, daemon=True)
+    _working[worker] = stop
     try:
         worker.start()
         latest = Event(0.0, "Starting")
@@ -95,6 +99,15 @@ def events(work, args):
     finally:
         stop.set()
         worker.join()
+        del _working[worker]
+
+
+@atexit.register
+def _end():
+    """The app is closed while somebody's work runs: torch aborts a process that ends under its threads."""
+    for worker, stop in list(_working.items()):
+        stop.set()
+        worker.join(timeout=30)
 
 
 # Elsewhere than on ZeroGPU this is the same function.

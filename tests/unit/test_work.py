@@ -1,6 +1,8 @@
 """Work behind the page: one at a time, in turn, stopped when its visitor leaves."""
 
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -86,3 +88,21 @@ def test_who_leaves_the_line_holds_nobody_up():
 def test_events_can_be_sent_between_processes():
     for event in work.events(slow, (2,)):
         assert pickle.loads(pickle.dumps(event)).message == event.message
+
+
+def test_a_process_that_ends_amid_work_ends_well():
+    """Torch aborts a process that ends while one of its threads computes."""
+    amid = """
+import torch
+from ember_demo.ui import work
+def busy(progress):
+    table = torch.rand(1000, 1000)
+    while True:
+        progress(0.5, "Working")
+        table = (table @ table).sigmoid()
+going = work.run(busy)
+while next(going).message != "Working":
+    pass
+"""
+    ended = subprocess.run([sys.executable, "-c", amid], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
