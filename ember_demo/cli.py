@@ -94,14 +94,17 @@ def _refuse_unused(settings, erasers, attacks):
 
 def _searched(model, concept, erasers, options, progress):
     """The erasers with the best settings found, and the trials by eraser."""
+    from ember_demo.presets import PAPER, paper_grids
     from ember_demo.progress import part
     from ember_demo.tuning import search
 
     found, searches = [], {}
+    grids = paper_grids(model) if options.preset == PAPER else {}
     for number, eraser in enumerate(erasers):
         if eraser.space:
             share = part(progress, number / len(erasers), (number + 1) / len(erasers))
-            eraser, searches[eraser.name] = search(model, [concept], eraser, options.tune, options.seed, options.out / SEARCH, share)
+            grid = grids.get(eraser.name)
+            eraser, searches[eraser.name] = search(model, [concept], eraser, options.tune, options.seed, options.out / SEARCH, share, grid)
         found.append(eraser)
     best = {eraser.name: eraser for eraser in found}.get("ember")
     return [replace(e, ember=best) if best and hasattr(e, "ember") else e for e in found], searches

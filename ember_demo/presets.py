@@ -23,16 +23,20 @@ RMU_GRIDS = {
 }
 
 
+def paper_grids(model):
+    """The paper's grids by eraser, for a model of this size; of layers that a model much less deep than the paper's has not, none is tried."""
+    grid = RMU_GRIDS["llama" if model.width >= WIDE else "gemma"]
+    deep = max(grid["layer"]) < len(model.layers) // 2
+    return {RMU.name: {name: values for name, values in grid.items() if deep or name != "layer"}}
+
+
 def paper_settings(model):
     """Erasers and attacks by name, with the paper's settings for a model of this size.
 
     EMBER: rank 100 or 200, 1% of the tokens a feature, ratio 2 and no share rule (the paper has a judge instead), delta from its grid.
-    RMU: the middle of its grids. Relearning: AdamW at 1e-5, weight decay 0.01, batch 1, 256 tokens, 2 epochs.
+    RMU: the middle of its grids, which `--tune` searches. Relearning: AdamW at 1e-5, weight decay 0.01, batch 1, 256 tokens, 2 epochs.
     """
-    grid = RMU_GRIDS["llama" if model.width >= WIDE else "gemma"]
-    middle = {name: values[len(values) // 2 - (len(values) % 2 == 0)] for name, values in grid.items()}
-    if middle["layer"] >= len(model.layers) // 2:  # a model much less deep than the paper's: the same relative depth instead
-        middle["layer"] = None
+    middle = {name: values[(len(values) - 1) // 2] for name, values in paper_grids(model)[RMU.name].items()}
     relearning = {"epochs": 2, "learning_rate": 1e-5, "batch_size": 1, "weight_decay": 0.01, "max_length": 256}
     return {
         Ember.name: Ember(rank=200 if model.width >= WIDE else 100, sparsity=0.01, ratio=2.0, share=0.0),

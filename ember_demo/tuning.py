@@ -66,10 +66,11 @@ def worth(trial):
     return trial["overall"] if trial["within_limits"] else min(trial["ability"], trial["coherence"]) - 1
 
 
-def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent):
+def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent, grid=None):
     """Look for an eraser's settings by `count` trials (Optuna's tree-structured Parzen estimator), each on the validation questions of every concept.
 
     An eraser names in `space` what may vary, and between which multiples of its usual value. The first trial is the usual setting.
+    grid: values by setting, which are tried instead.
     journal: a file that keeps the trials, so that a cut search goes on. Returns (eraser with the best settings, trials).
     Raises EmberDemoError where the eraser has nothing to search.
     """
@@ -77,11 +78,13 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
 
     if count < 1:
         raise EmberDemoError(f"A search of {count} trials finds nothing; give at least 1.")
-    if not eraser.space:
+    if not (eraser.space or grid):
         raise EmberDemoError(f"{eraser.name} has no settings to search; its strength is chosen on the validation questions as it is.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     usual = eraser.resolved(model)
-    told = json.dumps([asdict(usual), eraser.space, FIGURES, [asdict(concept) for concept in concepts]], sort_keys=True, default=str)
+    told = json.dumps(
+        [asdict(usual), grid or eraser.space, FIGURES, [asdict(concept) for concept in concepts]], sort_keys=True, default=str
+    )
     storage = None
     if journal:
         backend = optuna.storages.journal
@@ -96,18 +99,23 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
     )
     study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials)) % 2**32)  # what goes on does not draw its first trials again
     if not study.trials:
-        study.enqueue_trial(dict.fromkeys(eraser.space, 1.0))
+        study.enqueue_trial({name: getattr(usual, name) for name in grid} if grid else dict.fromkeys(eraser.space, 1.0))
     bases = [unedited(model, concept) for concept in concepts]
 
-    def settings_of(multiples):
-        values = {name: getattr(usual, name) * times for name, times in multiples.items()}
+    def settings_of(params):
+        if grid:
+            return params
+        values = {name: getattr(usual, name) * times for name, times in params.items()}
         return {name: max(1, round(v)) if isinstance(getattr(usual, name), int) else v for name, v in values.items()}
 
     def objective(trial):
         done = sum(t.state.is_finished() for t in study.trials)
         share = part(progress, done / count, (done + 1) / count, f"Search, trial {done + 1} of {count}: ")
-        multiples = {name: trial.suggest_float(name, *bounds, log=True) for name, bounds in eraser.space.items()}
-        candidate, rows = replace(usual, **settings_of(multiples)), []
+        if grid:
+            params = {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
+        else:
+            params = {name: trial.suggest_float(name, *bounds, log=True) for name, bounds in eraser.space.items()}
+        candidate, rows = replace(usual, **settings_of(params)), []
         for number, (concept, base) in enumerate(zip(concepts, bases)):
             here = part(share, number / len(concepts), (number + 1) / len(concepts))
             try:

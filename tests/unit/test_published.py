@@ -17,7 +17,7 @@ from huggingface_hub.errors import HTTPError
 
 import ember_demo as ed
 from ember_demo.features import divide_tokens
-from ember_demo.presets import paper_settings
+from ember_demo.presets import paper_grids, paper_settings
 from ember_demo.published import CHOSEN, FACTORS, load_factors, read_published
 
 PLACE = {"rank": 6, "seed": 42, "concept": "Harry_Potter"}
@@ -160,8 +160,12 @@ def test_the_preset_of_the_paper_has_its_numbers():
     ember, relearning = settings["ember"], settings["relearning-paragraphs"]
     assert (ember.rank, ember.sparsity, ember.ratio, ember.delta) == (100, 0.01, 2.0, "auto")
     assert (relearning.epochs, relearning.learning_rate, relearning.batch_size, relearning.max_length) == (2, 1e-5, 1, 256)
-    assert settings["rmu"].layer in (6, 7, 8)
-    assert paper_settings(SimpleNamespace(width=4096, layers=range(32)))["ember"].rank == 200
+    assert (settings["rmu"].layer, settings["rmu"].learning_rate, settings["rmu"].alpha, settings["rmu"].steering) == (7, 1e-4, 30.0, 100.0)
+    llama = SimpleNamespace(width=4096, layers=range(32))
+    assert paper_settings(llama)["ember"].rank == 200
+    assert (
+        paper_grids(llama)["rmu"]["layer"] == (7, 9, 11) and "layer" not in paper_grids(SimpleNamespace(width=64, layers=range(4)))["rmu"]
+    )
 
 
 def test_the_preset_suits_a_model_of_another_depth(model, concept, untouched):

@@ -44,6 +44,14 @@ def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(mode
     assert {*FIGURES, "settings", "within_limits", "kept_of"} == trials[0].keys()
 
 
+def test_a_grid_is_searched_by_its_own_values(model, small, untouched):
+    grid = {"alpha": (10.0, 30.0), "steering": (30.0, 100.0)}
+    best, trials = search(model, [small], ed.RMU(steps=1, alpha=30.0, steering=30.0), 3, grid=grid)
+    assert trials[0]["settings"] == {"alpha": 30.0, "steering": 30.0}
+    assert all(t["settings"].keys() == grid.keys() and all(t["settings"][name] in grid[name] for name in grid) for t in trials)
+    assert best.alpha in grid["alpha"] and best.steps == 1
+
+
 def test_a_trial_that_hurts_the_model_is_worth_less_than_any_that_does_not():
     good = {"overall": 0.01, "within_limits": True, "ability": 0.95, "coherence": 0.95}
     bad = {"overall": 0.99, "within_limits": False, "ability": 0.89, "coherence": 0.99}
