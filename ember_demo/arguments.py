@@ -116,6 +116,8 @@ def _parser():
 
 def _check(parser, options):
     """End with status 2 where arguments are missing or would be ignored."""
+    if options.command == "bench" and not options.shape and (options.precision, options.relearning_steps) != ("4bit", 0):
+        parser.error("--precision and --relearning-steps are of a --shape; add that, or leave them out")
     if options.command not in ("study", "erase"):
         return
     if getattr(options, "grid", None):

@@ -51,8 +51,8 @@ def _study(options):
     from ember_demo.settings import read_settings
     from ember_demo.study import choose_by_name, run_study
 
-    erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
-    attacks = choose_by_name(_names(options.attacks or ""), ATTACKS, "attack")
+    erasers = choose_by_name(_named(options.erasers), ERASERS, "eraser")
+    attacks = choose_by_name(_named(options.attacks), ATTACKS, "attack")
     settings = read_settings(options.set)
     _refuse_without_ember(options, erasers)
     _refuse_unused(settings, erasers, ATTACKS.values() if options.attacks is None else attacks)
@@ -69,6 +69,7 @@ def _study(options):
         erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
     given = (options.model, options.precision, options.concept, options.seed, erasers, attacks, options.texts, not options.no_questions)
     command = command_line(*given, out=str(options.out)) + (f" --data {shlex.quote(str(options.data))}" if options.data else "")
+    command += " --trust-remote-code" * options.trust_remote_code
     report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.5 if options.tune else 0.1, 1), searches, command)
     write_report(report, options.out)
     print(summary(report))
@@ -159,7 +160,7 @@ def _erase(options):
     from ember_demo.share import check_login, check_whole, made_folder, push, save_edit, save_model
     from ember_demo.study import choose_by_name
 
-    erasers = choose_by_name(_names(options.erasers), ERASERS, "eraser")
+    erasers = choose_by_name(_named(options.erasers), ERASERS, "eraser")
     if not erasers:
         raise ArgumentError(f"Name an eraser: {', '.join(ERASERS)}.")
     _refuse_without_ember(options, erasers)
@@ -238,7 +239,7 @@ def _tune(options):
 def _chosen_concepts(options):
     from ember_demo.sources import concept_names
 
-    return _names(options.concepts) if options.concepts else concept_names()
+    return _names(options.concepts or "") or concept_names()
 
 
 def _train(options):
@@ -353,7 +354,12 @@ def _list(rows, as_json):
 
 
 def _names(text):
-    return [name.strip() for name in text.split(",") if name.strip() and name.strip() != "none"]
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _named(text):
+    """Names of erasers or attacks; "none" names none."""
+    return [] if text in (None, "none") else _names(text)
 
 
 def _make_folder(path):

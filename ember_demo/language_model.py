@@ -32,16 +32,13 @@ class LanguageModel:
         head.register_forward_pre_hook(_in_a_row)
         self.tied = head.weight is network.get_input_embeddings().weight
         self.fingerprint = self._fingerprint()
+        self.parameter_count = network.num_parameters()  # as loaded; an edit that unties the head, or adapters, add to it
 
     # What the model is made of
 
     @property
     def device(self):
         return self.network.device
-
-    @property
-    def parameter_count(self):
-        return self.network.num_parameters()
 
     @cached_property
     def embedding_name(self):

@@ -2,17 +2,18 @@
 
 import itertools
 from html import escape
+from types import MappingProxyType
 
 from ember_demo.memory import WORDS, size
-from ember_demo.wording import COLORS, DEFINITIONS, color, dash, label
+from ember_demo.wording import COLORS, DEFINITIONS, about, color, dash, label
 
 SCROLL = "<div class=scroll tabindex=0 role=group aria-label='Table'>"  # by the keyboard too
 CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
-.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.bar .left{display:block;height:3px;margin-top:2px;border-radius:2px;background:#6b7280}.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
 .scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
-.scores th:first-child,.scores td:first-child{text-align:left}.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto;width:0;min-width:100%}
+.scores th:first-child,.scores td:first-child{text-align:left}.bar abbr,.legend abbr,.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto;width:0;min-width:100%}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
 .back{background:repeating-linear-gradient(45deg,var(--c) 0 4px,transparent 4px 8px)!important}.bar .track{display:flex}.legend,.note{opacity:.85}
 svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}.legend span{white-space:nowrap}svg[role=img]{max-width:48rem;width:100%;height:auto;display:block}
@@ -22,6 +23,16 @@ svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}
 .answer p{margin:.35rem 0;overflow-wrap:anywhere}.who{font-weight:600}.who small{display:block;font-weight:normal;opacity:.8}.right,.wrong{font-size:.9rem;font-weight:600}
 @media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
 """
+
+
+def term(words, definition):
+    """Words with their definition on hover."""
+    return f"<abbr title='{escape(definition, quote=True)}'>{escape(words)}</abbr>" if definition else escape(words)
+
+
+def named(variant):
+    """A variant's name with what it is on hover."""
+    return term(label(variant), about(variant))
 
 
 def memory_bars(offer):
@@ -50,7 +61,7 @@ def score_bars(variants, concept):
         share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
         unreadable = f"<br><small>{scores['concept_invalid_rate']:.0%} unreadable</small>" if scores["concept_invalid_rate"] >= 0.01 else ""
         rows.append(
-            f"<div class=bar><span>{escape(label(name))}</span><span class=track><span class=fill "
+            f"<div class=bar><span>{named(name)}</span><span class=track><span class=fill "
             f"style='width:{share:.1%};background:{color(name)}'></span></span>"
             f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small>{unreadable}</span></div>"
         )
@@ -61,12 +72,12 @@ def score_bars(variants, concept):
 def score_table(variants):
     """The metrics as a table, with intervals where there are some, each head with its definition on hover. `variants` as in report.json."""
     keys = [key for key in DEFINITIONS if any(key.replace(" ", "_") in s for s in variants.values())]
-    heads = "".join(f"<th><abbr title='{escape(DEFINITIONS[k], quote=True)}'>{escape(k)}</abbr></th>" for k in keys)
+    heads = "".join(f"<th>{term(k, DEFINITIONS[k])}</th>" for k in keys)
     rows = []
     for name, scores in variants.items():
         intervals = scores.get("intervals", {})
         cells = "".join(f"<td>{figure(scores.get(k.replace(' ', '_')))}{_interval(intervals.get(k))}</td>" for k in keys)
-        rows.append(f"<tr><td>{escape(label(name))}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{named(name)}</td>{cells}</tr>")
     return f"{SCROLL}<table class=scores><tr><th>variant</th>{heads}</tr>{''.join(rows)}</table></div>"
 
 
@@ -79,9 +90,10 @@ def _interval(ends):
     return f"<br><small title='95% interval'>({ends[0]:.2f} to {ends[1]:.2f})</small>" if ends else ""
 
 
-def definitions():
-    """Every metric in plain words, as a list."""
-    items = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in DEFINITIONS.items())
+def definitions(variants):
+    """These variants and every metric in plain words, as a list."""
+    words = {label(v): about(v) for v in variants} | DEFINITIONS
+    items = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in words.items() if v)
     return f"<details><summary>What these words mean</summary><ul>{items}</ul></details>"
 
 
@@ -188,7 +200,7 @@ def attack_curves(curves, steps, guessed=False, width=720, height=300, left=66, 
         look = f"stroke='{color(name)}' stroke-width='2.5' stroke-dasharray='{dash(name)}'"
         parts.append(f"<polyline points='{line}' fill='none' {look}></polyline>")
         parts += [f"<circle cx='{x(e):.1f}' cy='{y(a):.1f}' r='3.5' fill='{color(name)}'></circle>" for e, a in enumerate(curve)]
-        legend.append(_sample(look, escape(label(name))))
+        legend.append(_sample(look, named(name)))
     return "".join(parts) + "</svg><p class=legend>" + " &nbsp; ".join(legend) + "</p>"
 
 
@@ -233,9 +245,10 @@ def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bot
     return "".join(parts)
 
 
-def table(heads, rows):
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+def table(heads, rows, definitions=MappingProxyType({})):
+    """Texts as a table; those that have a definition, with it on hover."""
+    head = "".join(f"<th>{term(h, definitions.get(h))}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{term(c, definitions.get(c))}</td>" for c in row) + "</tr>" for row in rows)
     return f"{SCROLL}<table class=scores><tr>{head}</tr>{body}</table></div>"
 
 
@@ -275,7 +288,7 @@ def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12
         line = " ".join(f"{x(n):.1f},{y(t[key]):.1f}" for n, t in enumerate(trials) if t[key] is not None)
         look = f"stroke='{line_color}' stroke-width='2.5' stroke-dasharray='{dashes}'"
         parts.append(f"<polyline points='{line}' fill='none' {look}></polyline>")
-        legend.append(_sample(look, f"<abbr title='{escape(DEFINITIONS[key], quote=True)}'>{key}</abbr>"))
+        legend.append(_sample(look, term(key, DEFINITIONS[key])))
     parts.append(
         f"<text x={(left + width) / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>strength of the edit</text></svg>"
     )
@@ -340,17 +353,18 @@ def conversation(turns, columns):
 
 
 def before_after(rows):
-    """What each variant knew after erasing (the whole bar's dark part) and what came back under attack (the hatched part).
+    """What each variant knew after erasing (the bar's filled part), what came back under attack (the striped part), and what else is left (the thin line).
 
-    rows: (name, label, share after erasing, share after the strongest attack or None) each.
+    rows: (name, share after erasing, share after the strongest attack or None, share of everything else that is left or None) each.
     """
     lines = []
-    for name, shown, erased, attacked in rows:
+    for name, erased, attacked, left in rows:
         more = max(0.0, (attacked or 0.0) - erased)
         words = tenths(erased) if attacked is None else f"{round(10 * erased)} &#8594; {tenths(attacked)}"
         lines.append(
-            f"<div class=bar><span>{escape(shown)}</span><span class=track><span class=fill style='width:{erased:.1%};background:{color(name)}'></span>"
-            f"<span class='fill back' style='width:{more:.1%};--c:{color(name)}'></span></span><b>{words}</b></div>"
+            f"<div class=bar><span>{named(name)}</span><span><span class=track><span class=fill style='width:{erased:.1%};background:{color(name)}'></span>"
+            f"<span class='fill back' style='width:{more:.1%};--c:{color(name)}'></span></span>"
+            f"{'' if left is None else f'<span class=left style=width:{left:.1%}></span>'}</span><b>{words}</b></div>"
         )
     return "".join(lines)
 

@@ -23,7 +23,7 @@ from ember_demo.pictures import (
     trials_picture,
 )
 from ember_demo.tuning import FIGURES, MIN_KNOWN
-from ember_demo.wording import label
+from ember_demo.wording import about, label
 
 CSS = (
     pictures.CSS
@@ -196,7 +196,9 @@ def to_html(report):
     sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
     if report["variants"]:
         control = {"control": report["control"]} if report.get("control") else {}
-        sections.append("<h2>Scores</h2>" + score_table(report["variants"] | control) + definitions() + _answers(report))
+        sections.append(
+            "<h2>Scores</h2>" + score_table(report["variants"] | control) + definitions(report["variants"] | control) + _answers(report)
+        )
     else:
         sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
     if report.get("trace"):
@@ -218,7 +220,7 @@ def to_html(report):
 def _answers(report):
     """Every test question with what each variant answered, the concept's questions first."""
     names = list(report["variants"])
-    about = {
+    kinds = {
         "concept": f"On {report['concept']}",
         "similar": "On a neighbouring subject, to be kept",
         "general": "General knowledge, to be kept",
@@ -227,7 +229,7 @@ def _answers(report):
     for kind in KINDS:
         rows = [row for row in report["answers"] if row["kind"] == kind]
         if rows:
-            groups.append(f"<tr><th colspan={2 + len(names)}>{escape(about[kind])}: {len(rows)} questions</th></tr>")
+            groups.append(f"<tr><th colspan={2 + len(names)}>{escape(kinds[kind])}: {len(rows)} questions</th></tr>")
         for row in rows:
             cells = [f"<td>{escape(row['question'])}</td><td>{escape(row['reference'])}</td>"]
             for name in names:
@@ -284,7 +286,9 @@ def _attack_table(results):
         "unreadable answers, after",
         *groups.values(),
     ]
-    return table(heads, rows) + (f"<p class=note>{GUESSING}</p>" if any(r["chance"] for r in results.values()) else "")
+    return table(heads, rows, {label(name): about(name) for name in results}) + (
+        f"<p class=note>{GUESSING}</p>" if any(r["chance"] for r in results.values()) else ""
+    )
 
 
 def _came_back(results):

@@ -17,12 +17,8 @@ MOST = {"sparsity": 1, "share": 1, "last_in": 1, "last_out": 1, "mass": 1}  # sh
 MOST |= {"delta": 1000, "epochs": 100, "steps": 10_000, "rank": 2_000, "virtual_tokens": 500}  # beyond these a slip, or somebody's mischief
 MOST_COUNTED = 100_000  # by any other whole number
 MOST_LISTED = 1000
-LEAST = {
-    "layer": 0,
-    "epochs": 0,
-    "skip_features": 0,
-    "max_length": 32,
-}  # whole numbers count something, of which there is at least 1 but for these
+# Whole numbers count something, of which there is at least 1 but for these; beta is divided by.
+LEAST = {"layer": 0, "epochs": 0, "skip_features": 0, "max_length": 32, "beta": 1e-6}
 
 
 def read_settings(texts):
@@ -85,7 +81,7 @@ def _read(value, kinds, name, usual):
             return None
         if kind is int and number and _least(name) <= value <= MOST.get(name, MOST_COUNTED) and int(value) == value:
             return int(value)
-        if kind is float and number and value <= MOST.get(name, value):
+        if kind is float and number and LEAST.get(name, 0) <= value <= MOST.get(name, value):
             return float(value)
         if kind is str and isinstance(value, str) and (value == usual or not isinstance(usual, str)):
             return value
@@ -105,7 +101,7 @@ def _in_words(kinds, name, usual):
         elif kind is int:
             words.append(f"a whole number from {_least(name)} to {MOST.get(name, MOST_COUNTED)}")
         elif kind is float:
-            words.append(f"a number from 0{f' to {MOST[name]}' if name in MOST else ''}")
+            words.append(f"a number from {LEAST.get(name, 0):g}{f' to {MOST[name]}' if name in MOST else ''}")
         elif kind is str:
             words.append(f'"{usual}"' if isinstance(usual, str) else "a text")
         elif _is_tuple(kind):

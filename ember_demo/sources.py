@@ -56,9 +56,9 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
 
 
 def _from_texts(name, model, texts, write, progress):
-    sentences = gather(name, model, texts, part(progress, 0, 0.4))
+    sentences = check_enough(name, gather(name, model, texts, part(progress, 0, 0.4)))
     questions = write_questions(model, name, part(progress, 0.4, 1)) if model and write else []
-    return Concept(name, check_enough(name, sentences), neutral_sentences(), questions, fluency_texts=_fluency_texts(random.Random(name)))
+    return Concept(name, sentences, neutral_sentences(), questions, fluency_texts=_fluency_texts(random.Random(name)))
 
 
 def gather(name, model, texts, progress=silent):

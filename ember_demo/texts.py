@@ -1,10 +1,10 @@
 """Where a concept's texts come from when no pack brings them: pasted text, a file, Wikipedia, or the model itself."""
 
+import http.client
 import json
 import os
 import random
 import re
-import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -99,7 +99,7 @@ def _ask_wikipedia(**query):
         request = urllib.request.Request(address, headers={"User-Agent": "ember-demo/1.0 (research demo)"})
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read(LARGEST_FILE))
-    except (urllib.error.URLError, TimeoutError, ValueError, OSError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ConceptError(f"Wikipedia cannot be reached ({reason}); connect to the internet, or give texts of your own.") from None
 

@@ -98,7 +98,11 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         load_if_exists=True,
     )
     study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials)) % 2**32)  # what goes on does not draw its first trials again
-    if not study.trials:
+
+    def finished():
+        return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+    if not finished():
         study.enqueue_trial({name: getattr(usual, name) for name in grid} if grid else dict.fromkeys(eraser.space, 1.0))
     bases = [unedited(model, concept) for concept in concepts]
 
@@ -109,7 +113,7 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         return {name: max(1, round(v)) if isinstance(getattr(usual, name), int) else v for name, v in values.items()}
 
     def objective(trial):
-        done = sum(t.state.is_finished() for t in study.trials)
+        done = len(finished())
         share = part(progress, done / count, (done + 1) / count, f"Search, trial {done + 1} of {count}: ")
         if grid:
             params = {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
@@ -130,10 +134,8 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         trial.set_user_attr("figures", found)
         return mean(worth(row) for row in rows)
 
-    finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    study.optimize(objective, n_trials=max(0, count - len(finished)))
-    finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    trials = [{"settings": settings_of(t.params)} | t.user_attrs["figures"] for t in finished]
+    study.optimize(objective, n_trials=max(0, count - len(finished())))
+    trials = [{"settings": settings_of(t.params)} | t.user_attrs["figures"] for t in finished()]
     return replace(usual, **settings_of(study.best_params)), trials
 
 

@@ -18,6 +18,10 @@ LABELS = {
     "mean-rows": "Mean words",
     "random-tokens": "Random other words",
 }
+ABOUT = {
+    "original": "The model as it was loaded.",
+    "control": "The same training, with every text on the concept left out: what not knowing it looks like.",
+}
 # Colours that stay apart for colour-blind readers (after Okabe and Ito, and Tol) and from light and dark pages, and lines that stay apart without them.
 COLORS = {"original": "#6b7280", "rmu": "#d55e00", "ember": "#aa4499", "ember+rmu": "#0072b2", "control": "#009e73"}
 DASHES = {"original": "", "rmu": "", "ember": "12 4", "ember+rmu": "2 3", "control": "6 4"}
@@ -45,6 +49,11 @@ DEFINITIONS = {
 def label(variant):
     """The name of a variant as people see it."""
     return LABELS.get(variant) or " + ".join(LABELS.get(part, part.upper() if part in ERASERS else part) for part in variant.split("+"))
+
+
+def about(variant):
+    """What a variant is, in a line or two; empty for an edit that no eraser here made."""
+    return ABOUT.get(variant) or " Then: ".join(ERASERS[part].description for part in variant.split("+") if part in ERASERS)
 
 
 def color(variant):

@@ -78,7 +78,7 @@ class User(threading.Thread):
         assert f"{concept} is erased" in erased[0], erased[0]
         talk = self.predict(client, f"Tell me about {concept}.", ["original", "ember"], False, api_name="/ask")[2]
         assert "Original" in talk and "EMBER" in talk
-        attacked = self.predict(client, "relearning", QUICK, api_name="/attack")
+        attacked = self.predict(client, ["relearning"], QUICK, api_name="/attack")
         assert "attack is over" in attacked[0], attacked[0]
 
 

@@ -56,7 +56,7 @@ def main():
 
     session = last(compare_step.ask(session, "Where is Hogwarts from?", ["original", "ember"]))[-1]
     assert session.turns[-1]["answers"]["original"]["text"] == "Scotland"
-    status, _, _, _, session = last(attack_step.attack(session, "relearning", "relearning.epochs=1"))
+    status, _, _, _, session = last(attack_step.attack(session, ["relearning"], "relearning.epochs=1"))
     assert "attack is over" in status and session.results["relearning"]["control"].steps == ["before", "epoch 1"]
     assert "There is no concept pack" in last(erase_step.erase(Session("pocket", "auto"), "Knitting", "5", 0))[0]
 

@@ -121,7 +121,7 @@ class OutlierReset(Reset):
         for start in range(0, len(rows), 64):
             batch = rows[start : start + 64]
             likeness = (unit[batch] @ unit.T).masked_fill(~others, -2)
-            values[start : start + 64] = table[likeness.topk(self.neighbours, dim=1).indices].mean(dim=1)
+            values[start : start + 64] = table[likeness.topk(min(self.neighbours, int(others.sum())), dim=1).indices].mean(dim=1)
         ids = {token: i for token, i in model.tokenizer.get_vocab().items() if i < len(table)}
         tokens = {i: token for token, i in ids.items()}
         for number, row in enumerate(rows.tolist()):

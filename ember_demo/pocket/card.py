@@ -45,15 +45,15 @@ def write_card(out):
 def write_sizes(folders):
     """Put the figures of several trained models into the table of sizes that the card shows."""
     rows = [_read_training(Path(folder)) for folder in folders]
+    for folder, row in zip(folders, rows):
+        if "least" not in row:
+            raise ModelError(f"The model in {folder} has not been measured; do that by `pocket card {folder}`.")
     SIZES.write_text(json.dumps(sorted(rows, key=lambda row: (row["parameters"], row["seed"])), indent=1), encoding="utf-8")
 
 
 def _read_training(folder):
     try:
-        made = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        if "least" not in made:
-            raise ModelError(f"The model in {folder} has not been measured; do that by `pocket card {folder}`.")
-        return made
+        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ModelError(f"{folder} holds no training.json of `pocket train`; give the folder of a model that it made.") from None
 

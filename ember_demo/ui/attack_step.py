@@ -10,12 +10,12 @@ from ember_demo.attacks import ATTACKS, THREATS, Attack, Relearning
 from ember_demo.errors import EmberDemoError
 from ember_demo.memory import SMALL
 from ember_demo.pictures import attack_curves, step_names, table
-from ember_demo.study import CONTROL, run_attack
+from ember_demo.study import CONTROL, choose_by_name, run_attack
 from ember_demo.ui import compare_step
 from ember_demo.ui.session import LEFT, STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
 from ember_demo.ui.work import run
-from ember_demo.wording import label
+from ember_demo.wording import about, label
 
 WHO = {
     THREATS[0]: "Someone who only asks questions",
@@ -34,8 +34,8 @@ def layout():
             [(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2, min_width=320
         )
         # All of them, for programs; the page narrows it to those of the chosen attacker.
-        attack_name = gr.Dropdown(list(ATTACKS), value=Relearning.name, label="How?", scale=1, min_width=220)
-    about = gr.Markdown(about_attack(Relearning.name), elem_id="attack-about")
+        attacks = gr.CheckboxGroup(list(ATTACKS), value=[Relearning.name], label="How? One after the other", scale=2, min_width=320)
+    about = gr.Markdown(about_attacks([Relearning.name]), elem_id="attack-about")
     with gr.Row():
         attack = gr.Button("Attack", variant="primary")
         stop = gr.Button("Stop", variant="stop", scale=0, min_width=90)
@@ -48,56 +48,60 @@ def layout():
 
 
 def choose_threat(threat):
-    """The attacks of a threat model: (attack, about it)."""
+    """The attacks of a threat model, the first of them chosen: (attacks, about it)."""
     names = [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
-    return gr.update(choices=names, value=names[0]), about_attack(names[0])
+    return gr.update(choices=names, value=names[:1]), about_attacks(names[:1])
 
 
-def about_attack(name):
+def about_attacks(names):
     """What the attacker has and does, in plain words."""
-    chosen = ATTACKS[name]
-    return f"The attacker **{chosen.threat_model}**. {chosen.description}"
+    return "\n\n".join(f"**{name}**: the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names)
 
 
 @in_turn
-def attack(session, attack_name, settings=""):
-    """Attack every erased variant and the control: (status, plot, table, models to ask); the session is kept. settings: as in `erase`."""
+def attack(session, attack_names, settings=""):
+    """Attack every erased variant and the control in each of these ways: (status, plot, table, models to ask); the session is kept. settings: as in `erase`."""
     quiet = (gr.skip(),) * 4
     if not session.edits:
         yield warn(FIRST_ERASE), *quiet
         return
     try:
-        if attack_name not in ATTACKS:
-            raise EmberDemoError(f"There is no attack called {attack_name!r}; choose from {', '.join(ATTACKS)}.")
-        chosen = settled(ATTACKS[attack_name](), settings)
-        curves, steps = {}, [""] * chosen.points
-        yield "Starting the attack", _plot(chosen, curves, steps), *quiet[1:]
-        for event in run(_attacked, session, chosen):
-            plot = gr.skip()
-            if "accuracy" in event.data:  # the latest event comes again while nothing new happens
-                curve = curves.setdefault(event.data["variant"], [])
-                number = event.data["number"]
-                curve[number:] = [event.data["accuracy"]]
-                steps[number] = step_names([[steps[number]], [event.data["step"]]])[0]
-                plot = _plot(chosen, curves, steps)
-            yield status(event), plot, *quiet[1:]
-        found, left, seconds = event.result
-        attacked = session.attacked | {
-            f"{variant} after {chosen.name}": (variant, chosen.name, LEFT.keep(weights)) for variant, weights in left.items()
-        }
-        session = replace(
-            session,
-            results=session.results | {chosen.name: found},
-            attacks=session.attacks | {chosen.name: chosen},
-            attacked=attacked,
-            views=session.views | {"plot": _plot(chosen, curves, steps)},
-            seconds=session.seconds | {"attack": session.seconds.get("attack", 0.0) + seconds},
-        )
-        more = " In step 4 you can talk to the models as it left them." if left else ""
-        said = f"The attack is over; every model is back as it was before it.{more}"
-        yield said, gr.skip(), result_table(session), compare_step.open_step(session)[0], STUDIES.keep(session)
+        if not attack_names:
+            raise EmberDemoError("No attack is chosen; tick one.")
+        chosen = [settled(each, settings) for each in choose_by_name(attack_names, ATTACKS, "attack")]
+        for number, each in enumerate(chosen, 1):
+            which = f"Attack {number} of {len(chosen)}, {each.name}. " if len(chosen) > 1 else ""
+            curves, steps = {}, [""] * each.points
+            yield f"{which}Starting", _plot(each, curves, steps), *quiet[1:]
+            for event in run(_attacked, session, each):
+                plot = gr.skip()
+                if "accuracy" in event.data:  # the latest event comes again while nothing new happens
+                    curve = curves.setdefault(event.data["variant"], [])
+                    point = event.data["number"]
+                    curve[point:] = [event.data["accuracy"]]
+                    steps[point] = step_names([[steps[point]], [event.data["step"]]])[0]
+                    plot = _plot(each, curves, steps)
+                yield which + status(event), plot, *quiet[1:]
+            session = STUDIES.keep(_with_results(session, each, *event.result, _plot(each, curves, steps)))
+            shown = gr.skip(), result_table(session), compare_step.open_step(session)[0], session
+            yield f"{which}It is over", *shown  # a later one may be stopped
+        talk = " In step 4 you can talk to the models as it left them." if session.attacked else ""
+        yield f"The attack is over; every model is back as it was before it.{talk}", *shown
     except EmberDemoError as error:
         yield problem(error), *quiet
+
+
+def _with_results(session, chosen, found, left, seconds, plot):
+    """The session with what an attack found, and the weights that it left."""
+    attacked = {f"{variant} after {chosen.name}": (variant, chosen.name, LEFT.keep(weights)) for variant, weights in left.items()}
+    return replace(
+        session,
+        results=session.results | {chosen.name: found},
+        attacks=session.attacks | {chosen.name: chosen},
+        attacked=session.attacked | attacked,
+        views=session.views | {"plot": plot},
+        seconds=session.seconds | {"attack": session.seconds.get("attack", 0.0) + seconds},
+    )
 
 
 def _plot(chosen, curves, steps):
@@ -123,7 +127,9 @@ def result_table(session):
     """What every attack so far got back from every variant, and above what it taught the control."""
     variants = [name for name, edit in session.edits.items() if edit]
     controlled = any(CONTROL in found for found in session.results.values())
-    heads = ["attack", "the attacker", *map(label, variants), *([label(CONTROL)] if controlled else [])]
+    shown = [*variants, *([CONTROL] if controlled else [])]
+    heads = ["attack", "the attacker", *map(label, shown)]
+    defined = {label(v): about(v) for v in shown} | {name: attack.description for name, attack in ATTACKS.items()}
     rows = []
     for name, found in session.results.items():
         cells = [f"{found[v].before:.0%} → {found[v].after:.0%}{' *' if found[v].chance else ''}" for v in variants]
@@ -137,4 +143,4 @@ def result_table(session):
         )
     guessed = any(r.chance for found in session.results.values() for r in found.values())
     note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
-    return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows) + note if rows else ""
+    return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows, defined) + note if rows else ""

@@ -123,18 +123,7 @@ def _places(session, before):
 def ask(session, question, shown, blind=False):
     """Ask every chosen model, streaming: (question box, status, conversation); the session is kept."""
     question = (question or "").strip()
-    wrong = (
-        FIRST_ERASE
-        if not session.edits
-        else "Type a question first."
-        if not question
-        else f"The question has {len(question):,} letters; shorten it to {LONGEST:,}."
-        if len(question) > LONGEST
-        else ""
-        if shown
-        else "Choose at least one model to ask."
-    )
-    if wrong:
+    if wrong := _refused(session, question, shown):
         yield gr.skip(), warn(wrong), gr.skip(), gr.skip()
         return
     known = _known(session.concept, question)
@@ -146,21 +135,33 @@ def ask(session, question, shown, blind=False):
 @in_turn
 def ask_again(session, shown, blind=False):
     """Ask the last question once more, of the models that are now chosen: (question box, status, conversation); the session is kept."""
-    if not session.turns:
-        yield gr.skip(), warn("Nothing has been asked yet; type a question."), gr.skip(), gr.skip()
+    wrong = _refused(session, session.turns[-1]["question"], shown) if session.turns else "Nothing has been asked yet; type a question."
+    if wrong:
+        yield gr.skip(), warn(wrong), gr.skip(), gr.skip()
         return
     turn = {**session.turns[-1], "answers": {}}
     session = replace(session, turns=[*session.turns[:-1], turn], hidden=_places(session, session.hidden))
     yield from _asked(session, turn, _known(session.concept, turn["question"]), shown, blind)
 
 
+def _refused(session, question, shown):
+    """Why it cannot be asked, or an empty text."""
+    if not session.edits:
+        return FIRST_ERASE
+    if not question:
+        return "Type a question first."
+    if len(question) > LONGEST:
+        return f"The question has {len(question):,} letters; shorten it to {LONGEST:,}."
+    return "" if shown else "Choose at least one model to ask."
+
+
 def _asked(session, turn, known, shown, blind):
-    yield "", "", view(session, blind), session  # now, so that a question which is stopped stays in the conversation
     try:
         keys = [key for key in (session.hidden if blind else columns(session)) if key in shown]
         left = {key: LEFT.find(session.attacked[key][2]) for key in keys if key in session.attacked}
         if gone := [columns(session)[key] for key, weights in left.items() if weights is None]:
             raise EmberDemoError(f"{', '.join(gone)}: what the attack left is no longer kept. Attack again, or ask the others.")
+        yield "", "", view(session, blind), session  # now, so that a question which is stopped stays in the conversation
         for event in run(_answers, session, keys, left):
             if "key" in event.data:
                 turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import gradio as gr
 
+from ember_demo.concept import Concept
 from ember_demo.errors import ConceptError, EmberDemoError
+from ember_demo.features import divide_tokens
 from ember_demo.pictures import trace_view
 from ember_demo.progress import part
 from ember_demo.sources import concept_names, gather, listed_name, load_concept
-from ember_demo.texts import ENOUGH
+from ember_demo.texts import check_enough, neutral_sentences
 from ember_demo.ui.session import STUDIES, in_turn
 from ember_demo.ui.show import problem, status, whole_seed
 from ember_demo.ui.work import run
@@ -83,7 +85,11 @@ def about_concept(name):
         some = "".join(f"<li>{escape(q.text)} <i>{escape(q.answer)}</i></li>" for q in questions[:3])
         facts = len({q.fact for q in concept.select(kind, "test")})
         cells.append(f"<div><b>{facts} facts {words} are asked for</b><ul>{some}</ul></div>")
-    return f"<p>{len(concept.texts)} sentences on {escape(concept.name)} come with this demo.</p><div class=cards>{''.join(cells)}</div>"
+    texts = "".join(f"<li>{escape(text)}</li>" for text in concept.texts)
+    return (
+        f"<div class=cards>{''.join(cells)}</div><details><summary>The {len(concept.texts)} sentences on {escape(concept.name)} that come with this demo"
+        f"</summary><ul class=tokens tabindex=0>{texts}</ul></details>"
+    )
 
 
 def choose(name):
@@ -105,19 +111,24 @@ def gather_texts(session, concept_name, source, file):
             raise ConceptError("Choose a txt, md or jsonl file first.")
         for event in run(_gathered, session, name, source, file):
             yield status(event), gr.skip()
-        sentences = event.result
-        enough = "enough" if len(sentences) >= ENOUGH else f"too few: at least {ENOUGH} are needed"
-        yield f"{len(sentences)} sentences on {name}, {enough}. Strike out what does not belong, then go on.", "\n".join(sentences)
+        sentences, said = event.result
+        yield said, "\n".join(sentences)
     except EmberDemoError as error:
         yield problem(error), gr.skip()
 
 
 def _gathered(session, name, source, file, progress):
-    if source == FILE:
-        return gather(name, None, file)
-    if source == WIKIPEDIA:
-        return gather(name, None, "wikipedia")
-    return gather(name, session.model, "model", progress)
+    """(sentences, whether they and the words that they alone hold are enough)."""
+    texts = {FILE: file, WIKIPEDIA: "wikipedia", MODEL: "model"}[source]
+    sentences = gather(name, session.model, texts, progress)
+    try:
+        _, own, _ = divide_tokens(session.model, Concept(name, check_enough(name, sentences), neutral_sentences()))
+    except ConceptError as error:
+        return sentences, str(error)
+    return sentences, (
+        f"{len(sentences)} sentences on {name}, enough: {own.sum()} words and pieces of words stand in them and in no everyday sentence. "
+        "Strike out what does not belong, then go on."
+    )
 
 
 @in_turn

@@ -219,7 +219,7 @@ def score_view(session):
     if not session.scores:
         return "<p>There are no questions on this concept, so nothing is scored and no attack can be counted. Compare the answers in step 4.</p>"
     variants = {name: scores.as_dict() for name, scores in session.scores.items()}
-    numbers = f"<details><summary>All figures</summary>{score_table(variants)}{definitions()}</details>"
+    numbers = f"<details><summary>All figures</summary>{score_table(variants)}{definitions(variants)}</details>"
     return score_bars(variants, session.concept.name) + numbers
 
 

@@ -319,7 +319,7 @@ def build_page(model_id=POCKET, with_tour=False):
         attack.who.input(
             attack_step.choose_threat,
             attack.who,
-            [attack.attack_name, attack.about],
+            [attack.attacks, attack.about],
             queue=False,
             show_progress="hidden",
             api_visibility="private",
@@ -327,17 +327,17 @@ def build_page(model_id=POCKET, with_tour=False):
         demo.load(
             lambda: attack_step.choose_threat(Relearning.threat_model)[0],
             None,
-            attack.attack_name,
+            attack.attacks,
             queue=False,
             show_progress="hidden",
             api_visibility="private",
         )
-        attack.attack_name.input(
-            attack_step.about_attack, attack.attack_name, attack.about, queue=False, show_progress="hidden", api_visibility="private"
+        attack.attacks.input(
+            attack_step.about_attacks, attack.attacks, attack.about, queue=False, show_progress="hidden", api_visibility="private"
         )
         attacked = [attack.said, attack.plot, attack.results, compare.shown, session]
         attacking = attack.attack.click(
-            attack_step.attack, [session, attack.attack_name, expertly.settings], attacked, show_progress="hidden", api_name="attack"
+            attack_step.attack, [session, attack.attacks, expertly.settings], attacked, show_progress="hidden", api_name="attack"
         )
         afterwards(attacking)
 

@@ -183,6 +183,11 @@ class LeftWeights:
         with self._lock:
             return self._kept.get(key)
 
+    def drop(self, keys):
+        with self._lock:
+            for key in keys:
+                self._kept.pop(key, None)
+
 
 LEFT = LeftWeights()
 
@@ -227,7 +232,9 @@ class Studies:
             held = sum(edit.nbytes for _, kept in self._kept.values() for edit in kept.edits.values() if edit)
             if len(self._kept) <= self.most and age < self.seconds and (held <= self.room or len(self._kept) == 1):
                 break
-            key, _ = self._kept.popitem(last=False)
+            key, (_, session) = self._kept.popitem(last=False)
+            held = {left for _, kept in self._kept.values() for _, _, left in kept.attacked.values()}  # a link opened twice shares them
+            LEFT.drop(left for _, _, left in session.attacked.values() if left not in held)
             shutil.rmtree(_files(key), ignore_errors=True)
 
 

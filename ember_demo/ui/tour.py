@@ -94,7 +94,7 @@ def play(session, number, blind=False, delta="auto"):
     elif kind == "ask":
         played = compare_step.ask(session, _question(session, scene.does[1]), list(compare_step.columns(session)), blind)
     else:
-        played = attack_step.attack(session, scene.does[1])
+        played = attack_step.attack(session, [scene.does[1]])
     for values in played:
         yield kind, values
 

@@ -27,7 +27,8 @@ def view(session):
     found = results.get(attack, {})
     striped = {} if any(r["chance"] for r in found.values()) else found  # choices among options are not the answers that the bars count
     rows = [
-        (v, label(v), session.scores[v].accuracy["concept"], striped[v]["after"] if v in striped else None) for v in (ORIGINAL, *erased)
+        (v, session.scores[v].accuracy["concept"], striped[v]["after"] if v in striped else None, session.scores[v].specificity)
+        for v in (ORIGINAL, *erased)
     ]
     outcome = _came_back(session, attack, results) if found else _erased(session, erased)
     sentence = f"{outcome}{_cost(session, erased)}{'' if found else ' Gone, or only hidden? An attack tells.'}"
@@ -57,4 +58,4 @@ def _came_back(session, attack, results):
 
 def _legend(found):
     back = " Striped: what the attack brought back." if found else ""
-    return f"<p class=note>Right answers on the concept. Filled: after erasing.{back}</p>"
+    return f"<p class=note>Right answers on the concept. Filled: after erasing.{back} Thin line: what is left of the answers on other things.</p>"

@@ -1,6 +1,8 @@
 """The embedded world: its packs are sound, its model knows them, its control does not."""
 
+import json
 import random
+import shutil
 from statistics import mean
 
 import pytest
@@ -14,7 +16,8 @@ from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
 from ember_demo.pocket.talk import ABOUT, OUT_OF_REACH, REAL_NAMES
 from ember_demo.pocket.wordings import RELATIONS, WHO_OR_WHAT, scored_wordings, trained_wordings
-from ember_demo.pocket.world import ASSETS, SPLITS, load_world, slug
+from ember_demo.pocket.card import write_card, write_sizes
+from ember_demo.pocket.world import ASSETS, SPLITS, World, load_world, slug
 
 WORLD = load_world()
 CONTROLS = sorted(name for name in WORLD.packs if (ASSETS / "pocket_controls" / slug(name)).is_dir())
@@ -227,6 +230,25 @@ def test_the_card_says_what_is_measured(scores):
     for name, score in scores.items():
         assert int(table[name][1]) == score.facts
         assert abs(float(table[name][2]) - score.open) <= 0.01 and abs(float(table[name][4]) - score.choice) <= 0.01, name
+
+
+def test_a_model_that_was_just_trained_gets_its_card_and_counts_among_the_sizes(tmp_path, monkeypatch):
+    """Of two topics only, as measuring all of them takes a minute."""
+    folder, two = tmp_path / "trained", load_world().topics()[:2]
+    shutil.copytree(ASSETS / "pocket", folder)
+    made = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    fresh = {name: made[name] for name in made.keys() - {"parameters", "mean", "least"}} | {"without": two[0].name}
+    (folder / "training.json").write_text(json.dumps(fresh), encoding="utf-8")
+    (folder / "README.md").unlink()
+    monkeypatch.setattr(card, "SIZES", tmp_path / "sizes.json")
+    with pytest.raises(ed.ModelError, match="pocket card"):
+        write_sizes([folder])
+    monkeypatch.setattr(World, "topics", lambda self, without=None: two)
+    write_card(folder)
+    write_sizes([folder])
+    (row,) = json.loads((tmp_path / "sizes.json").read_text(encoding="utf-8"))
+    assert row["parameters"] == made["parameters"] and row["least"] >= 0.9
+    assert two[1].name in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_leaving_out_an_unknown_concept_is_refused(tmp_path):
