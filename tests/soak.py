@@ -44,12 +44,12 @@ class User(threading.Thread):
             while time.monotonic() < self.until:
                 chance = self.rng.random()
                 if chance < 0.15:
-                    client.submit(self.rng.choice(concept_names()), "5", 0, api_name="/erase")
+                    self.begin(client)
                     time.sleep(self.rng.uniform(0.5, 5))
                     client.close()  # as who closes the tab
                     client, self.left = Client(self.url, verbose=False), self.left + 1
                 elif chance < 0.35:
-                    job = client.submit(self.rng.choice(concept_names()), "5", 0, api_name="/erase")
+                    job = self.begin(client)
                     time.sleep(self.rng.uniform(0.5, 10))
                     job.cancel()
                     self.cancelled += 1
@@ -61,6 +61,13 @@ class User(threading.Thread):
             self.failure = error
         finally:
             self.first.set()
+
+    def begin(self, client):
+        """One of the long works."""
+        concept = self.rng.choice(concept_names())
+        names = {"/erase": (concept, "5", 0), "/find": (concept, 0), "/trace": (concept, 0), "/search": (concept, 0, "rmu", 3)}
+        name = self.rng.choice(list(names))
+        return client.submit(*names[name], api_name=name)
 
     def predict(self, client, *arguments, **names):
         """As somebody does who is told that what they have just stopped is still ending."""
@@ -78,6 +85,11 @@ class User(threading.Thread):
         assert f"{concept} is erased" in erased[0], erased[0]
         talk = self.predict(client, f"Tell me about {concept}.", ["original", "ember"], False, api_name="/ask")[2]
         assert "Original" in talk and "EMBER" in talk
+        if self.rng.random() < 0.3:
+            job = client.submit(["relearning", "logit-lens"], "relearning.epochs=5", api_name="/attack")
+            time.sleep(self.rng.uniform(0.5, 10))
+            job.cancel()
+            self.cancelled += 1
         attacked = self.predict(client, ["relearning"], QUICK, api_name="/attack")
         assert "attack is over" in attacked[0], attacked[0]
 

@@ -52,6 +52,7 @@ def test_bad_arguments_end_with_status_2(capsys):
         [*study, "--concept", "Golf", "--texts", "golf.txt", "--no-questions", "--attacks", "relearning"],
         ["erase", "--concept", "Golf", "--out", "x", "--public"],
         [*study, "--grid", "g.json", "--set", "rmu.steps=80"],
+        ["bench", "--precision", "fp32"],
         ["nonsense"],
     ):
         with pytest.raises(SystemExit) as ended:

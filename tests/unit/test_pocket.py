@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
 from ember_demo.pocket import card, talk, train
+from ember_demo.pocket.card import write_card, write_sizes
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
 from ember_demo.pocket.talk import ABOUT, OUT_OF_REACH, REAL_NAMES
 from ember_demo.pocket.wordings import RELATIONS, WHO_OR_WHAT, scored_wordings, trained_wordings
-from ember_demo.pocket.card import write_card, write_sizes
 from ember_demo.pocket.world import ASSETS, SPLITS, World, load_world, slug
 
 WORLD = load_world()

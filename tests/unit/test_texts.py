@@ -133,6 +133,20 @@ def test_wikipedia_out_of_reach_says_so(monkeypatch):
         from_wikipedia("falconry")
 
 
+def test_an_answer_of_wikipedia_that_is_cut_says_so(monkeypatch):
+    class Cut(Handler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"query":')
+
+    with serving(Cut) as server:
+        monkeypatch.setitem(os.environ, "EMBER_WIKIPEDIA", f"http://127.0.0.1:{server.server_port}/w/api.php")
+        with pytest.raises(ed.ConceptError, match="cannot be reached"):
+            from_wikipedia("falconry")
+
+
 class Scripted:
     """Stands in for an instruct model: answers by rules, since none fits into a test."""
 

@@ -24,11 +24,12 @@ def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(mode
 
     def stop(fraction, message, **data):
         calls.append(message)
-        if "trial 3" in message:
+        if cut in message:
             raise ed.Stopped("Stopped.")
 
-    with pytest.raises(ed.Stopped):
-        search(model, [small], eraser, 4, journal=journal, progress=stop)
+    for cut in ("trial 1", "trial 3"):
+        with pytest.raises(ed.Stopped):
+            search(model, [small], eraser, 4, journal=journal, progress=stop)
     best, trials = search(model, [small], eraser, 4, journal=journal)
     assert len(trials) == 4 and trials[0]["settings"] == {n: getattr(eraser.resolved(model), n) for n in eraser.space}
     chosen = max(trials, key=worth)
