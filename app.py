@@ -14,8 +14,9 @@ with contextlib.suppress(ImportError):
 
 from ember_demo.errors import EmberDemoError
 from ember_demo.texts import LARGEST_FILE
+from ember_demo.ui.look import CSS, THEME
 from ember_demo.ui.model_step import load_behind
-from ember_demo.ui.page import CSS, THEME, build_page
+from ember_demo.ui.page import build_page
 
 
 def port(text):

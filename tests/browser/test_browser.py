@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from ember_demo.sources import concept_names
-from ember_demo.ui.page import CSS, THEME, build_page
+from ember_demo.ui.look import CSS, THEME
+from ember_demo.ui.page import build_page
 from ember_demo.ui.session import shared_model
 from tests.conftest import assert_same, snapshot
 
