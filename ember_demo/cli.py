@@ -5,13 +5,14 @@ import os
 import shlex
 import sys
 import tempfile
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 
 from ember_demo.arguments import read
 from ember_demo.errors import NO_ROOM, ArgumentError, EmberDemoError, out_of_memory
 
 SEARCH = "search.log"  # in the folder of results: the trials of a search
+TEXTS = "texts.txt"  # and the texts that were fetched or written for it
 
 
 def main(arguments=None):
@@ -67,7 +68,11 @@ def _study(options):
     searches = {}
     if options.tune:
         erasers, searches = _searched(model, concept, erasers, options, part(progress, 0.1, 0.5))
-    given = (options.model, options.precision, options.concept, options.seed, erasers, attacks, options.texts, not options.no_questions)
+    texts = options.texts
+    if texts in ("wikipedia", "model"):  # another time they give others
+        texts = str(options.out / TEXTS)
+        (options.out / TEXTS).write_text("\n".join(concept.texts), encoding="utf-8")
+    given = (options.model, options.precision, options.concept, options.seed, erasers, attacks, texts, not options.no_questions)
     command = command_line(*given, out=str(options.out)) + (f" --data {shlex.quote(str(options.data))}" if options.data else "")
     command += " --trust-remote-code" * options.trust_remote_code
     report = run_study(model, concept, erasers, attacks, options.seed, part(progress, 0.5 if options.tune else 0.1, 1), searches, command)
@@ -325,23 +330,18 @@ def _concepts():
     ]
 
 
-def _erasers():
+def _erasers():  # a setting of None: what suits the model
     from ember_demo.erasers import ERASERS
 
-    return [{"name": e.name, "touches": e.touches, "description": e.description, "settings": _usual(e())} for e in ERASERS.values()]
+    return [{"name": e.name, "touches": e.touches, "description": e.description, "settings": asdict(e())} for e in ERASERS.values()]
 
 
 def _attacks():
     from ember_demo.attacks import ATTACKS
 
     return [
-        {"name": a.name, "threat_model": a.threat_model, "description": a.description, "settings": _usual(a())} for a in ATTACKS.values()
+        {"name": a.name, "threat_model": a.threat_model, "description": a.description, "settings": asdict(a())} for a in ATTACKS.values()
     ]
-
-
-def _usual(thing):
-    """Settings by name with their usual values; None: what suits the model."""
-    return {f.name: asdict(v) if is_dataclass(v := getattr(thing, f.name)) else v for f in fields(thing)}
 
 
 def _list(rows, as_json):

@@ -12,11 +12,11 @@ from scipy.stats import ks_2samp
 
 from ember_demo.concept import KINDS
 from ember_demo.errors import ConceptError
+from ember_demo.memory import SMALL
 from ember_demo.progress import silent
 
 CHANCE = 0.25  # of four options
 LETTERS = "ABCD"
-SPELLED_CHOICES = 50e6  # parameters from which a chat model is asked for a letter
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _model_utility(accuracy, probability, ratios):
 
 def choice_form(model):
     """ "letter" for a chat model that is large enough to be used to that form, else "likelihood"."""
-    return "letter" if model.tokenizer.chat_template and model.parameter_count >= SPELLED_CHOICES else "likelihood"
+    return "letter" if model.tokenizer.chat_template and model.parameter_count >= SMALL else "likelihood"
 
 
 def _likeliest(questions, likelihoods):

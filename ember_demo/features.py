@@ -105,13 +105,13 @@ def judged(model, concept, features, judge, ratio, progress=silent):
     return replace(features, features=tuple(found))
 
 
-def published_features(model, concept, source, rank, ratio, seed=42):
+def published_features(model, concept, source, rank, ratio):
     """The FeatureSet that the paper's authors published for a concept and model: their factors, and of their features those with ratio >= `ratio`.
 
     source: a folder laid out like their dataset, or its id on the Hub. Which tokens are concept-only is read off the concept's texts.
     Raises ConceptError where the files are missing, unsafe, or for another model.
     """
-    token_ids, directions, activations, rows = read_published(source, model.id, concept.name, rank, seed)
+    token_ids, directions, activations, rows = read_published(source, model.id, concept.name, rank)
     vocabulary, width = model.embeddings.shape
     if directions.shape[1] != width or token_ids.max() >= vocabulary:
         raise ConceptError(f"The published features are for a model of width {directions.shape[1]}; {model.id} has {width}.")

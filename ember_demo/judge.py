@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HTTPError, InferenceTimeoutError
+from huggingface_hub.errors import HTTPError
 
 from ember_demo.errors import ModelError
 
@@ -43,7 +43,7 @@ def make_judge(name, model):
         try:
             answer = client.chat_completion([{"role": "user", "content": text}], max_tokens=120, temperature=0.0)
             return "" + (answer.choices[0].message.content or "")  # TypeError where it is not a text
-        except (HTTPError, InferenceTimeoutError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        except (HTTPError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ModelError(
                 f"The judge {public_name(name)} did not answer ({type(error).__name__}); check its name and your login, or do without a judge."
             ) from None

@@ -15,7 +15,6 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
@@ -77,8 +76,6 @@ UNREADABLE = (
     RuntimeError,
     SafetensorError,
     StrictDataclassError,
-    HfHubHTTPError,
-    HFValidationError,
     HTTPError,
 )
 CUT = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteRead")  # how HTTP libraries call a transfer that ends too early
@@ -133,7 +130,6 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
 class Offer:
     """What a model would need here, before it is loaded: its shape, the plan for it, and what would be downloaded (bytes, 0 where it is here)."""
 
-    id: str
     shape: Shape
     plan: Plan
     download: float
@@ -152,7 +148,7 @@ def describe(id, precision="auto"):
     with _explained(id):
         shape = shape or _shape(_config(id, False), False)
         here = _is_here(_source(id))
-    return Offer(id, shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
+    return Offer(shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
 
 
 def fetch(id, trust_remote_code=False, progress=silent):

@@ -10,7 +10,6 @@ class MasterAdamW:
     """
 
     def __init__(self, groups, **settings):
-        self.groups = groups
         self.pairs, masters = [], []
         for group in groups:
             copies = [p.detach().float() for p in group["params"]]  # of a float32 parameter, the very same storage

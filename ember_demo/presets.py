@@ -4,7 +4,6 @@ from ember_demo.attacks import Relearning, RelearningParagraphs
 from ember_demo.erasers import RMU, Ember
 
 PAPER = "paper"
-PRESETS = ("default", PAPER)
 WIDE = 3072  # hidden size from which Llama-3.1-8B's settings are taken, below it Gemma-2-2B's
 # The grids that the paper searches on its training questions.
 RMU_GRIDS = {

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.errors import HTTPError
 
 from ember_demo.errors import ConceptError
 
 FACTORS = "pickles/rank{rank}/seed{seed}/{concept}/embedding/embedding.pkl"
 CHOSEN = "interpretations/rank{rank}/seed{seed}/{concept}/embedding/potential_features.csv"
+SEED = 42  # of their factorizations
 LARGEST = 2**31  # bytes of a factor file
 
 
@@ -28,25 +29,25 @@ class Factors:
     def matrix(self, name):
         """A factor as a float32 array; their class is a torch module, which keeps its factors among `_parameters` or `_buffers`."""
         holders = (self.__dict__, self.__dict__.get("_parameters", {}), self.__dict__.get("_buffers", {}))
-        value = next(holder[name] for holder in holders if name in holder) if any(name in h for h in holders) else None
+        value = next((holder[name] for holder in holders if name in holder), None)
         if value is None:
             raise KeyError(name)
         return torch.as_tensor(value).detach().cpu().float().numpy()
 
 
-def read_published(source, model_id, concept_name, rank, seed=42):
+def read_published(source, model_id, concept_name, rank):
     """(token_ids (n,), directions F^T (K, d), activations G (n, K), rows of the feature table) for a concept.
 
     source: a folder laid out like the dataset, or the id of a dataset on the Hub. Raises ConceptError where something is missing or unsafe.
     """
-    place = {"rank": rank, "seed": seed, "concept": re.sub(r"[^\w\-]+", "_", concept_name)}
+    place = {"rank": rank, "seed": SEED, "concept": re.sub(r"[^\w\-]+", "_", concept_name)}
     model_folder = model_id.replace("/", "_")
     wanted = [f"{model_folder}/{path.format(**place)}" for path in (FACTORS, CHOSEN)]
     folder = Path(source)
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(str(source), repo_type="dataset", allow_patterns=wanted))
-        except (HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError, RuntimeError) as error:
+        except (HTTPError, OSError, ValueError, RuntimeError) as error:
             raise ConceptError(
                 f"{source} is neither a folder nor a dataset on the Hub that can be read from here ({type(error).__name__}); check the name and the connection."
             ) from None

@@ -24,9 +24,7 @@ def save_edit(model, concept_name, edit, folder):
         f'model = ed.load_model("{model.id}", "{model.precision}")\ned.WeightEdit.load("{EDIT}").apply(model)\n```\n\n'
         "It fits only the base weights, and the precision, that it was made for; anything else is refused."
     )
-    (folder / CARD).write_text(
-        _card(model, concept_name, edit, f"An edit that erases {concept_name} from {model.id}", use), encoding="utf-8"
-    )
+    (folder / CARD).write_text(_card(model, edit, f"An edit that erases {concept_name} from {model.id}", use), encoding="utf-8")
 
 
 def save_model(model, concept_name, edit, folder):
@@ -44,7 +42,7 @@ def save_model(model, concept_name, edit, folder):
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained(".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```'
     )
-    (folder / CARD).write_text(_card(model, concept_name, edit, f"{model.id} without {concept_name}", use), encoding="utf-8")
+    (folder / CARD).write_text(_card(model, edit, f"{model.id} without {concept_name}", use), encoding="utf-8")
 
 
 def check_whole(model):
@@ -104,7 +102,7 @@ def made_folder(folder):
     return folder
 
 
-def _card(model, concept_name, edit, title, use):
+def _card(model, edit, title, use):
     front = ["---", "library_name: transformers", "tags:", "- unlearning", "- concept-erasure"]
     if "/" in model.id and not Path(model.id).exists():
         front.insert(1, f"base_model: {model.id}")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,18 +22,14 @@ CONTROL = "control"
 PACKAGES = ("torch", "transformers", "scikit-learn", "safetensors", "accelerate", "peft", "bitsandbytes", "optuna", "gradio")
 
 
-class Clock(dict):
-    """Seconds by name, summed over the blocks timed under it."""
-
-    def time(self, name):
-        self._name, self._start = name, time.perf_counter()
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self[self._name] = self.get(self._name, 0.0) + time.perf_counter() - self._start
+@contextmanager
+def timed(seconds, name):
+    """Adds to seconds[name] what the block takes."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
 
 
 def choose_by_name(names, registry, what):
@@ -45,12 +41,12 @@ def choose_by_name(names, registry, what):
     return [registry[name]() for name in dict.fromkeys(names)]
 
 
-def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, skipped=None):
+def build_edits(model, concept, erasers, seed=0, progress=silent, seconds=None, skipped=None):
     """The variants of a model as edits, by name: `original` (None), each eraser alone, and `ember+X` for each other X that combines.
 
-    skipped: a dictionary for the reasons, by variant, why one other than EMBER finds nothing to erase; without it that raises ConceptError.
+    seconds: a dictionary for what factorizing and erasing take. skipped: one for the reasons, by variant, why one other than EMBER finds nothing to erase; without it that raises ConceptError.
     """
-    clock = Clock() if clock is None else clock
+    seconds = {} if seconds is None else seconds
     erasers = sorted(erasers, key=lambda e: not isinstance(e, Ember))
     has_ember = bool(erasers) and isinstance(erasers[0], Ember)
     steps = len(erasers) + (sum(e.combines for e in erasers) if has_ember else 0)
@@ -58,9 +54,9 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
     for eraser in erasers:
         share = part(progress, done / steps, (done + 1) / steps)
         if isinstance(eraser, Ember):
-            with clock.time("factorize"):
+            with timed(seconds, "factorize"):
                 features = eraser.find_features(model, concept, seed, part(share, 0, 0.3))
-            with clock.time("erase"):
+            with timed(seconds, "erase"):
                 edits[eraser.name] = eraser.edit(model, concept, features, part(share, 0.3, 1))
             done += 1
             continue
@@ -75,7 +71,7 @@ def build_edits(model, concept, erasers, seed=0, progress=silent, clock=None, sk
         for name, fit in ways.items():
             share = part(progress, done / steps, (done + 1) / steps, "" if name == eraser.name else "After EMBER, ")
             try:
-                with clock.time("erase"):
+                with timed(seconds, "erase"):
                     edits[name] = fit(share)
             except (ConceptError, ModelError) as error:
                 if skipped is None:
@@ -92,14 +88,12 @@ def score_edits(model, concept, edits, progress=silent):
     """
     if not concept.select("concept", "test"):
         return {}
-    scores, control = {}, _control(model, concept)
-    targets = [(name, model, edit) for name, edit in edits.items()] + ([(CONTROL, control, None)] if control else [])
+    scores, targets = {}, _targets(model, concept, edits)
     for number, (name, network, edit) in enumerate(targets):
         share = part(progress, number / len(targets), (number + 1) / len(targets), f"{label(name)}: ")
         with edit.applied(network) if edit else nullcontext():
             scores[name] = evaluate(network, concept, base=scores.get(ORIGINAL), progress=share)
-    if control:
-        never = scores[CONTROL]
+    if never := scores.get(CONTROL):
         scores = {name: replace(found, forget_quality=forget_quality(found, never)) for name, found in scores.items()}
     return scores
 
@@ -110,11 +104,7 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent, scores=No
     scores: of the variants, whose answers need not be asked for again.
     `progress` gets `variant` with every event.
     """
-    control = _control(model, concept)
-    targets = [(name, model, edit) for name, edit in edits.items()]
-    if control:
-        targets.append((CONTROL, control, None))
-    results = {}
+    results, targets = {}, _targets(model, concept, edits)
     for number, (name, network, edit) in enumerate(targets):
         share = part(progress, number / len(targets), (number + 1) / len(targets), f"{label(name)}: ")
 
@@ -126,8 +116,10 @@ def run_attack(attack, model, concept, edits, seed=0, progress=silent, scores=No
     return results
 
 
-def _control(model, concept):
-    return load_control(concept.name, model.precision) if model.id == POCKET else None
+def _targets(model, concept, edits):
+    """(name, model, edit) of every variant, and last of the never-learned control where there is one."""
+    control = load_control(concept.name, model.precision) if model.id == POCKET else None
+    return [(name, model, edit) for name, edit in edits.items()] + ([(CONTROL, control, None)] if control else [])
 
 
 def coverage(model, concept, edit):
@@ -156,27 +148,27 @@ def run_study(model, concept, erasers, attacks=(), seed=0, progress=silent, sear
     Without test questions nothing is scored.
     Of several erasers or attacks, one that finds nothing to do on the concept or model is left out and reported as skipped; the only one raises.
     """
-    clock, trace, skipped = Clock(), None, {}
+    seconds, trace, skipped = {}, None, {}
     if len(attacks) == 1:
         attacks[0].check(model)  # before the work that it would lose
     if traceable(concept):
-        with clock.time("trace"):
+        with timed(seconds, "trace"):
             trace = causal_trace(model, concept, seed=seed, progress=part(progress, 0, 0.05)).as_dict()
-    edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), clock, skipped if len(erasers) > 1 else None)
-    with clock.time("evaluate"):
+    edits = build_edits(model, concept, erasers, seed, part(progress, 0.05, 0.35), seconds, skipped if len(erasers) > 1 else None)
+    with timed(seconds, "evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.35, 0.5))
     results = {}
     erased = {name: edit for name, edit in edits.items() if edit}  # the original has nothing to get back
     for number, attack in enumerate(attacks):
         share = part(progress, 0.5 + 0.5 * number / len(attacks), 0.5 + 0.5 * (number + 1) / len(attacks))
         try:
-            with clock.time("attack"):
+            with timed(seconds, "attack"):
                 results[attack.name] = run_attack(attack, model, concept, erased, seed, share, scores)
         except (ConceptError, ModelError) as error:  # one of many that this concept or model has nothing for
             if len(attacks) == 1:
                 raise
             skipped[attack.name] = str(error)
-    return make_report(model, concept, edits, scores, results, seed, clock) | {
+    return make_report(model, concept, edits, scores, results, seed, seconds) | {
         "trace": trace,
         "searches": searches or {},
         "skipped": skipped,

@@ -12,12 +12,12 @@ from ember_demo.attacks.base import WEIGHTS, Attack
 from ember_demo.attacks.suspects import suspects
 from ember_demo.errors import ConceptError
 from ember_demo.evaluation import accuracy_of, ask, first_wordings
-from ember_demo.memory import SMALL, check_room
+from ember_demo.memory import ADAPTER_RANK, SMALL, check_room
 from ember_demo.optimizer import MasterAdamW
 from ember_demo.progress import part
 
 SMALL_RATE, LARGE_RATE = 1e-4, 1e-5  # below and above 50 million parameters; the second is the paper's
-ADAPTER_RANK, ADAPTER_RATE = 16, 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
+ADAPTER_RATE = 2e-4  # LoRA on a 4-bit base, as in QLoRA (arXiv 2305.14314)
 ADAPTERS = f"adapters of rank {ADAPTER_RANK} on every linear layer, at {{:g}}, and the embedding table"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -131,6 +131,3 @@ class FromEmber(Eraser):
     def following(self, model, concept, edit, seed=0, progress=silent):
         """The WeightEdit that follows from EMBER's, which need not be fitted again."""
         return WeightEdit(self.changes(model, edit, seed), model.fingerprint, {"settings": {self.name: edit.details["settings"]["ember"]}})
-
-    def settings(self):
-        return asdict(self.ember)

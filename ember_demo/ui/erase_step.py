@@ -13,7 +13,7 @@ from ember_demo.pictures import definitions, delta_curve, embedding_map, score_b
 from ember_demo.progress import part
 from ember_demo.settings import MOST
 from ember_demo.sources import listed_name
-from ember_demo.study import Clock, build_edits, coverage, score_edits
+from ember_demo.study import build_edits, coverage, score_edits, timed
 from ember_demo.tuning import search
 from ember_demo.ui import compare_step
 from ember_demo.ui.concept_step import chosen_concept, listed_concept
@@ -176,10 +176,10 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
 
 
 def _erased(session, concept_name, ask_model, progress):
-    model, clock, skipped = session.model, Clock(), {}
+    model, seconds, skipped = session.model, {}, {}
     concept = chosen_concept(session, concept_name, session.texts, ask_model, progress)
-    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), clock, skipped)
-    with clock.time("evaluate"):
+    edits = build_edits(model, concept, [session.ember, session.baseline], session.seed, part(progress, 0.2, 0.8), seconds, skipped)
+    with timed(seconds, "evaluate"):
         scores = score_edits(model, concept, edits, part(progress, 0.8, 1))
     ember = edits["ember"]
     pictures = "<h4>The word table, seen along its two main directions</h4>" + embedding_map(*word_map(model, concept, ember))
@@ -188,7 +188,7 @@ def _erased(session, concept_name, ask_model, progress):
         taken = ember.details["settings"]["ember"]["delta"]
         pictures += "<h4>What each strength did to validation questions, which score nothing else</h4>" + delta_curve(trials, taken)
     views = {"tokens": token_view(model, concept, ember, what_changed(model, concept, ember)), "pictures": pictures}
-    return concept, edits, scores, views | {"suggested": compare_step.suggestions(model, concept, ember)}, dict(clock), skipped
+    return concept, edits, scores, views | {"suggested": compare_step.suggestions(model, concept, ember)}, seconds, skipped
 
 
 @in_turn

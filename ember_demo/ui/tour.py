@@ -81,7 +81,7 @@ SCENES = (
 )
 
 
-def play(session, number, blind=False, delta="auto"):
+def play(session, number, blind=False):
     """Play a scene: yields (name of what it plays or None, the values that its handler yields)."""
     scene = SCENES[number]
     if scene.does is None:
@@ -90,7 +90,7 @@ def play(session, number, blind=False, delta="auto"):
     if kind == "trace":
         played = concept_step.trace(session, CONCEPT, 0)
     elif kind == "erase":
-        played = erase_step.erase(session, CONCEPT, delta, 0)
+        played = erase_step.erase(session, CONCEPT, "auto", 0)
     elif kind == "ask":
         played = compare_step.ask(session, _question(session, scene.does[1]), list(compare_step.columns(session)), blind)
     else:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 
 import ember_demo as ed
+from ember_demo.cli import main
 from ember_demo.evaluation import normalise
 from ember_demo.pocket.world import load_world
 from ember_demo.questions import SHORT, write_questions
@@ -14,7 +16,7 @@ from ember_demo.sources import gather
 from ember_demo.texts import ENOUGH, LARGEST_FILE, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
 from tests.servers import Handler, serving
 
-PROSE = [f"Falconers of the {n}th district train their hawks before sunrise." for n in range(1, ENOUGH + 5)]
+PROSE = split_sentences("\n".join(ed.load_concept("Golf").texts))[: ENOUGH + 4]
 
 
 def test_neutral_sentences_are_three_hundred_and_name_no_concept():
@@ -125,6 +127,14 @@ def test_wikipedia_gives_the_page_and_those_near_it(wikipedia):
     assert gather("falconry", None, "wikipedia") == PROSE
     with pytest.raises(ed.ConceptError, match="no page on Nobody"):
         from_wikipedia("Nobody")
+
+
+def test_a_study_keeps_the_texts_that_it_fetched(wikipedia, tmp_path, capsys):
+    study = ["study", "--concept", "falconry", "--texts", "wikipedia", "--no-questions", "--erasers", "ember", "--set", "ember.delta=5"]
+    assert main([*study, "--out", str(tmp_path)]) == 0
+    assert read_file(tmp_path / "texts.txt") == PROSE
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert f"--texts {shlex.quote(str(tmp_path / 'texts.txt'))}" in report["command"] and report["edited_tokens"]
 
 
 def test_wikipedia_out_of_reach_says_so(monkeypatch):
