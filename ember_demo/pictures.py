@@ -11,7 +11,7 @@ SCROLL = "<div class=scroll tabindex=0 role=group aria-label='Table'>"  # by the
 CSS = """
 .bar{display:grid;grid-template-columns:11rem 1fr 11.5rem;gap:.6rem;align-items:center;margin:.4rem 0}
 .bar .track{background:rgba(127,127,127,.18);border-radius:4px;height:1.1rem;display:block;overflow:hidden}.bar .fill{display:block;height:100%}
-.bar .left{display:block;height:3px;margin-top:2px;border-radius:2px;background:#6b7280}.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
+.cards+details{margin-top:.6rem}.bar .left{display:block;height:3px;margin-top:2px;border-radius:2px;background:#6b7280}.bar small{opacity:.75}.tokens{max-height:15rem;overflow-y:auto}.tokens .generic{outline:1px dashed currentColor}.tokens span{display:inline-block;background:rgba(127,127,127,.16);border-radius:4px;padding:0 .4rem;margin:.15rem;font-size:.9rem}
 .scores{border-collapse:collapse;width:100%;font-size:.92rem}.scores th,.scores td{padding:.35rem .6rem;border-bottom:1px solid rgba(127,127,127,.3);text-align:right}
 .scores th:first-child,.scores td:first-child{text-align:left}.bar abbr,.legend abbr,.scores abbr{text-decoration:underline dotted;cursor:help}.scroll{overflow-x:auto;width:0;min-width:100%}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.7rem}.cards>div{border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:.6rem .8rem}
