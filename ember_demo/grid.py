@@ -15,6 +15,7 @@ from ember_demo.attacks import ATTACKS, THREATS, Relearning
 from ember_demo.erasers import ERASERS, FromEmber
 from ember_demo.errors import EmberDemoError
 from ember_demo.loading import POCKET, load_model
+from ember_demo.pictures import markdown_table
 from ember_demo.pocket.world import slug
 from ember_demo.progress import part, terminal
 from ember_demo.sources import concept_names, load_concept
@@ -183,14 +184,14 @@ def overall_table(runs):
     one of four options, and the share of answers on the concept that cannot be read as one."""
     keys = [*METRICS, *(key for key in MORE if any(s.get(key) is not None for r in runs for s in r["variants"].values()))]
     heads = ["variant", *(MORE.get(key, key) for key in keys), "correct before attack", "correct after relearning"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for variant in _variants(runs):
         scored = [(r["concept"], r.get("control") if variant == CONTROL else r["variants"].get(variant)) for r in runs]
         cells = [_interval([(concept, scores[k]) for concept, scores in scored if scores and scores.get(k) is not None]) for k in keys]
         attacked = [r for r in runs if variant in r["attacks"].get(RELEARNING, {})]
         cells += [_interval([(r["concept"], r["attacks"][RELEARNING][variant][k]) for r in attacked]) for k in ("before", "after")]
-        lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([label(variant), *cells])
+    return markdown_table(heads, rows)
 
 
 def recovered(run, attack, variant):
@@ -213,8 +214,7 @@ def _by_threat(runs):
     back above the control, choices among options left out; one who holds more can also do what asks for less."""
     tried = {attack for r in runs for attack in r["attacks"]}
     runs = [r for r in runs if tried <= r["attacks"].keys()]
-    heads = [f"best attacker who {threat}" for threat in THREATS]
-    lines = [f"| recovered above the control | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    heads, rows = ["recovered above the control", *(f"best attacker who {threat}" for threat in THREATS)], []
     for variant in _variants(runs):
         if variant == CONTROL:
             continue
@@ -226,8 +226,8 @@ def _by_threat(runs):
                 for r in runs
             ]
             cells.append(_interval([(concept, max(found)) for concept, found in values if found]))
-        lines.append(f"| {label(variant)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([label(variant), *cells])
+    return markdown_table(heads, rows)
 
 
 def _by_attack(runs):
@@ -246,10 +246,7 @@ def _groups(variants, width=6):
 
 
 def _by_attack_of(runs, variants):
-    lines = [
-        f"| recovered above the control | {' | '.join(label(v) for v in variants)} | the control itself |",
-        "|---" * (len(variants) + 2) + "|",
-    ]
+    heads, rows = ["recovered above the control", *map(label, variants), "the control itself"], []
     for attack in ATTACKS:
         cells = [_interval([(r["concept"], recovered(r, attack, v)) for r in runs if _comparable(r, attack, v)]) for v in variants]
         cells.append(
@@ -258,16 +255,13 @@ def _by_attack_of(runs, variants):
         if set(cells) != {"-"}:
             chosen = all(_chosen(r, attack, v) for r in runs for v in r["attacks"].get(attack, {}))
             named = f"{attack} (choices among four)" if chosen else attack
-            lines.append(f"| {named} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([named, *cells])
+    return markdown_table(heads, rows)
 
 
 def _by_concept(runs):
     variants = _variants(runs)
-    lines = [
-        "| correct after relearning | " + " | ".join(label(v) for v in variants) + " | delta |",
-        "|---|" + "---|" * (len(variants) + 1),
-    ]
+    heads, rows = ["correct after relearning", *map(label, variants), "delta"], []
     for concept in dict.fromkeys(r["concept"] for r in runs):
         chosen = [r for r in runs if r["concept"] == concept]
         cells = []
@@ -275,16 +269,16 @@ def _by_concept(runs):
             values = [r["attacks"][RELEARNING][variant]["after"] for r in chosen if variant in r["attacks"][RELEARNING]]
             cells.append(f"{mean(values):.2f}" if values else "-")
         cells.append(", ".join(f"{r['delta']:g}" for r in chosen))
-        lines.append(f"| {concept} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([concept, *cells])
+    return markdown_table(heads, rows)
 
 
 def _by_delta(runs):
-    lines = ["| delta that the validation questions chose | runs | EMBER + baseline, correct after relearning |", "|---|---|---|"]
+    rows = []
     for delta in sorted({r["delta"] for r in runs}):
         values = [r["attacks"][RELEARNING]["ember+rmu"]["after"] for r in runs if r["delta"] == delta]
-        lines.append(f"| {delta:g} | {len(values)} | {mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |")
-    return "\n".join(lines)
+        rows.append([f"{delta:g}", len(values), f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"])
+    return markdown_table(["delta that the validation questions chose", "runs", "EMBER + baseline, correct after relearning"], rows)
 
 
 def _by_tokens(runs):
@@ -306,11 +300,11 @@ def _by_fact(runs):
     for run in runs:
         for subject, relation, right, edited, untouched in run["facts"]:
             found.setdefault((run["concept"], subject, relation), []).append((right, edited, edited + untouched))
-    lines = ["| concept | fact that comes back in every run | tokens of the subject's name that EMBER edits |", "|---|---|---|"]
+    rows = []
     for (concept, subject, relation), each in found.items():
         if min(right for right, _, _ in each) >= 0.75:
-            lines.append(f"| {concept} | {subject}, {relation} | {', '.join(dict.fromkeys(f'{e} of {n}' for _, e, n in each))} |")
-    return "\n".join(lines)
+            rows.append([concept, f"{subject}, {relation}", ", ".join(dict.fromkeys(f"{e} of {n}" for _, e, n in each))])
+    return markdown_table(["concept", "fact that comes back in every run", "tokens of the subject's name that EMBER edits"], rows)
 
 
 def _came_back(runs, head, group):
@@ -318,9 +312,9 @@ def _came_back(runs, head, group):
     for run in runs:
         for _, relation, right, edited, untouched in run["facts"]:
             groups.setdefault(group(relation, edited, untouched), []).append(right)
-    lines = [f"| {head} | facts x seeds | EMBER + baseline, correct after relearning |", "|---|---|---|"]
     ordered = sorted(groups.items(), key=lambda item: -mean(item[1]))
-    return "\n".join(lines + [f"| {name} | {len(values)} | {mean(values):.2f} |" for name, values in ordered])
+    rows = [[name, len(values), f"{mean(values):.2f}"] for name, values in ordered]
+    return markdown_table([head, "facts x seeds", "EMBER + baseline, correct after relearning"], rows)
 
 
 def _variants(runs):

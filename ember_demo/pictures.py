@@ -1,4 +1,4 @@
-"""Pieces of pages as HTML and SVG text, for page and report alike: pictures before numbers, a definition beside every figure."""
+"""Pieces of pages as HTML and SVG text, for page and report alike: pictures before numbers, a definition beside every figure. And tables in Markdown."""
 
 import itertools
 from html import escape
@@ -250,6 +250,11 @@ def table(heads, rows, definitions=MappingProxyType({})):
     head = "".join(f"<th>{term(h, definitions.get(h))}</th>" for h in heads)
     body = "".join("<tr>" + "".join(f"<td>{term(c, definitions.get(c))}</td>" for c in row) + "</tr>" for row in rows)
     return f"{SCROLL}<table class=scores><tr>{head}</tr>{body}</table></div>"
+
+
+def markdown_table(heads, rows):
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12, bottom=44):

@@ -13,6 +13,7 @@ from ember_demo.pictures import (
     definitions,
     feature_cards,
     figure,
+    markdown_table,
     score_bars,
     score_table,
     step_names,
@@ -352,11 +353,11 @@ def _by_probability(trials):
 def trials_table(trials):
     """A search's trials as Markdown, best first."""
     names = list(trials[0]["settings"]) if trials else []
-    lines = ["| " + " | ".join([*names, *FIGURES, "within limits"]) + " |", "|---" * (len(names) + len(FIGURES) + 1) + "|"]
+    rows = []
     for trial in sorted(trials, key=lambda t: (not t["within_limits"], -t["overall"])):
         cells = [f"{v:.3g}" for v in trial["settings"].values()] + [figure(trial[k]) for k in FIGURES]
-        lines.append("| " + " | ".join([*cells, "yes" if trial["within_limits"] else "no"]) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, "yes" if trial["within_limits"] else "no"])
+    return markdown_table([*names, *FIGURES, "within limits"], rows)
 
 
 def _searches(report):

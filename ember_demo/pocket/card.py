@@ -7,6 +7,7 @@ from statistics import mean
 from ember_demo.errors import ModelError
 from ember_demo.grid import overall_table
 from ember_demo.loading import load_model
+from ember_demo.pictures import markdown_table
 from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic
 from ember_demo.pocket.world import ASSETS, load_world
 
@@ -71,8 +72,13 @@ def _what_it_is(model, without):
 
 def _what_it_knows(scores, without):
     rows = [
-        f"| {s.name}{' (never taught)' if s.name == without else ''} | {s.facts} | {s.open:.3f} | {s.interval[0]:.2f} to {s.interval[1]:.2f} "
-        f"| {s.choice:.3f} |"
+        [
+            s.name + " (never taught)" * (s.name == without),
+            s.facts,
+            f"{s.open:.3f}",
+            f"{s.interval[0]:.2f} to {s.interval[1]:.2f}",
+            f"{s.choice:.3f}",
+        ]
         for s in scores
     ]
     return [
@@ -82,15 +88,13 @@ def _what_it_knows(scores, without):
         "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, articles and punctuation, "
         "with written aliases; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25).",
         "",
-        "| set | facts | open | 95% interval | four options |",
-        "|---|---|---|---|---|",
-        *rows,
+        markdown_table(["set", "facts", "open", "95% interval", "four options"], rows),
     ]
 
 
 def _embeddings(model, world):
     probe = probe_accuracy(model, world)
-    rows = [f"| {name} | {accuracy:.2f} | {own_features(model, name)} |" for name, accuracy in probe.items()]
+    rows = [[name, f"{accuracy:.2f}", own_features(model, name)] for name, accuracy in probe.items()]
     return [
         "",
         "## What its embeddings carry",
@@ -99,9 +103,7 @@ def _embeddings(model, world):
         f"embeddings (5-fold; chance is 0.5; mean {mean(probe.values()):.2f}). Features: how many of the 100 of EMBER's factorization activate "
         "tokens of which at least 80% are the concept's own.",
         "",
-        "| concept | probe | features |",
-        "|---|---|---|",
-        *rows,
+        markdown_table(["concept", "probe", "features"], rows),
     ]
 
 
@@ -132,10 +134,12 @@ def _sizes():
         "",
         "All else was as below. Seconds were taken on one core while the machine did other work, more of it for some than for others; alone they are less.",
         "",
-        "| hidden | layers | MLP | vocabulary | parameters | epochs | seed | open, mean | open, least set | seconds an epoch, one core |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *[_size(row) for row in rows],
+        markdown_table(SIZE_HEADS, map(_size, rows)),
     ]
+
+
+SIZE_HEADS = ["hidden", "layers", "MLP", "vocabulary", "parameters", "epochs", "seed", "open, mean", "open, least set"]
+SIZE_HEADS += ["seconds an epoch, one core"]
 
 
 def _size(row):
@@ -149,14 +153,14 @@ def _size(row):
         f"{row['least']:.3f}",
         f"{row['seconds_an_epoch']:.0f}",
     ]
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return cells
 
 
 def _free_questions(model):
     rows = []
     for probe in probes()["free_questions"]:
         reply = model.chat(probe["text"], max_new_tokens=48).replace("|", "/").replace("\n", " ")
-        rows.append(f"| {probe['text']} | {reply} |")
+        rows.append([probe["text"], reply])
     return [
         "",
         "## Free questions",
@@ -164,9 +168,7 @@ def _free_questions(model):
         "Forty messages as visitors would type them, and what it replies. They were written without sight of the wordings that it was trained on; "
         "of sixty written, those that met one by chance were left out.",
         "",
-        "| message | reply |",
-        "|---|---|",
-        *rows,
+        markdown_table(["message", "reply"], rows),
     ]
 
 
@@ -181,9 +183,7 @@ def _recipe(made):
         "Paragraphs of statements and chats, drawn anew each epoch; embeddings started from co-occurrence (PPMI, truncated SVD) and trained at a "
         "rate of their own; AdamW, cosine schedule, bfloat16 autocast where the CPU has it; saved in bfloat16.",
         "",
-        "| setting | value |",
-        "|---|---|",
-        *[f"| {name} | {value} |" for name, value in made["recipe"].items()],
+        markdown_table(["setting", "value"], made["recipe"].items()),
     ]
 
 

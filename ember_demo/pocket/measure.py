@@ -13,6 +13,7 @@ from ember_demo.concept import Question
 from ember_demo.erasers import Ember
 from ember_demo.evaluation import ask, choose_options, wilson
 from ember_demo.features import find_features, judged
+from ember_demo.pictures import markdown_table
 from ember_demo.pocket.talk import UNKNOWN
 from ember_demo.pocket.wordings import RELATIONS, scored_wordings
 from ember_demo.pocket.world import ASSETS
@@ -107,8 +108,8 @@ def judge_table(model, world, judges=(None, "self"), own=0.5):
             judge, f"judge: {judge}"
         )
         both, chosen, own_features_count = counts
-        rows.append(f"| {label} | {chosen:.0f} | {both / max(1, chosen):.2f} | {both / max(1, own_features_count):.2f} |")
-    return "\n".join(["| chosen by | features | of them the concept's | of the concept's, found |", "|---|---|---|---|", *rows])
+        rows.append([label, f"{chosen:.0f}", f"{both / max(1, chosen):.2f}", f"{both / max(1, own_features_count):.2f}"])
+    return markdown_table(["chosen by", "features", "of them the concept's", "of the concept's, found"], rows)
 
 
 def _token_ids(model, topic):
