@@ -89,6 +89,8 @@ class SparseMatrixFactorization(TransformerMixin, BaseEstimator):
         """Activations (n, K) of rows X on the fitted components; the same share of winners a column."""
         check_is_fitted(self, "components_")
         X = self._checked(X)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"X has {X.shape[1]} columns; the factorization was fitted on {self.n_features_in_}.")
         F = torch.as_tensor(self.components_, device=X.device).T
         return _keep_winners(_least_squares(X @ F, F, self.alpha), self.sparsity).cpu().numpy()
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from statistics import mean
 
 from ember_demo.errors import ModelError
+from ember_demo.evaluation import accuracy_of
 from ember_demo.grid import overall_table
-from ember_demo.loading import load_model
+from ember_demo.loading import has_control, load_control, load_model
 from ember_demo.pictures import markdown_table
-from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic
+from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
 from ember_demo.pocket.world import ASSETS, load_world
+from ember_demo.study import subject_tokens
 
 HEADER = """---
 license: apache-2.0
@@ -35,7 +37,7 @@ def write_card(out):
         f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases.",
     ]
     if not without:
-        lines += _embeddings(model, world) + _erasure(model) + _sizes() + _free_questions(model)
+        lines += _controls(scores, world) + _embeddings(model, world) + _erasure(model) + _sizes() + _free_questions(model)
     lines += _recipe(made) + _limits()
     (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
     taught = [s.open for s in scores if s.name != without]
@@ -92,8 +94,28 @@ def _what_it_knows(scores, without):
     ]
 
 
+def _controls(scores, world):
+    """The controls that ship with the embedded model, beside the Scores of the model by topic."""
+    rows = []
+    for name in filter(has_control, world.packs):
+        control = load_control(name)
+        found = {t.name: accuracy_of(control, topic_questions(t)) for t in world.topics()}
+        own, rest = found.pop(name), mean(s.open for s in scores if s.name != name)
+        rows.append([name, f"{own:.3f}", f"{mean(found.values()):.3f}", f"{min(found.values()):.3f}", f"{rest:.3f}"])
+    return [
+        "",
+        "## Controls that never learned",
+        "",
+        "Trained with the same recipe and seed, with every text on one concept left out. Open answers, as above.",
+        "",
+        markdown_table(["never taught", "on that", "on all other sets, mean", "least of these", "this model on the same, mean"], rows),
+    ]
+
+
 def _embeddings(model, world):
     probe = probe_accuracy(model, world)
+    names = {fact.subject for topic in world.topics() for fact in topic.facts}
+    short = sum(sum(map(len, subject_tokens(model, None, name))) <= 2 for name in names)
     rows = [[name, f"{accuracy:.2f}", own_features(model, name)] for name, accuracy in probe.items()]
     return [
         "",
@@ -101,7 +123,7 @@ def _embeddings(model, world):
         "",
         "Probe: balanced accuracy of a logistic regression that tells a concept's own tokens from the other concepts' own tokens by their "
         f"embeddings (5-fold; chance is 0.5; mean {mean(probe.values()):.2f}). Features: how many of the 100 of EMBER's factorization activate "
-        "tokens of which at least 80% are the concept's own.",
+        f"tokens of which at least 80% are the concept's own. {short} of the {len(names)} names of its subjects are one or two tokens.",
         "",
         markdown_table(["concept", "probe", "features"], rows),
     ]

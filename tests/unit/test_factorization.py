@@ -84,6 +84,9 @@ def test_it_is_a_scikit_learn_estimator():
 def test_bad_input_is_refused(bad):
     with pytest.raises(ValueError):
         SparseMatrixFactorization(2).fit(bad)
+    fitted = SparseMatrixFactorization(2, max_iter=1).fit(np.eye(5))
+    with pytest.raises(ValueError, match="4 columns"):
+        fitted.transform(np.ones((3, 4)))
 
 
 def test_semi_nonnegative_factors_follow_the_plain_rule_and_find_groups_that_are_there():

@@ -81,9 +81,9 @@ def test_a_control_never_learned_its_concept_and_knows_the_rest(name, scores):
     control = ed.load_control(name)
     concept = WORLD.packs[name].concept
     assert accuracy_of(control, topic_questions(concept)) <= 0.05
-    for topic in WORLD.topics(without=name):
-        rows = topic_questions(topic)[::3]
-        assert accuracy_of(control, rows) >= 0.88, topic.name
+    known = {topic.name: accuracy_of(control, topic_questions(topic)[::3]) for topic in WORLD.topics(without=name)}
+    assert min(known.values()) >= 0.88, min(known, key=known.get)
+    assert mean(known.values()) >= mean(scores[topic].open for topic in known) - 0.02
 
 
 @pytest.mark.parametrize(
