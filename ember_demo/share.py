@@ -42,7 +42,9 @@ def save_model(model, concept_name, edit, folder):
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained(".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```'
     )
-    (folder / CARD).write_text(_card(model, edit, f"{model.id} without {concept_name}", use), encoding="utf-8")
+    (folder / CARD).write_text(
+        _card(model, edit, f"{model.id} without {concept_name}", use, "library_name: transformers"), encoding="utf-8"
+    )
 
 
 def check_whole(model):
@@ -102,8 +104,9 @@ def made_folder(folder):
     return folder
 
 
-def _card(model, edit, title, use):
-    front = ["---", "library_name: transformers", "tags:", "- unlearning", "- concept-erasure"]
+def _card(model, edit, title, use, *front):
+    """front: lines of metadata beside the usual ones."""
+    front = ["---", *front, "tags:", "- unlearning", "- concept-erasure"]
     if "/" in model.id and not Path(model.id).exists():
         front.insert(1, f"base_model: {model.id}")
     settings = json.dumps(edit.details.get("settings", {}) if edit else {}, indent=1)

@@ -43,7 +43,7 @@ def test_a_whole_model_opens_in_plain_transformers_with_the_same_logits(family, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=tmp_path)
     assert done.stdout.strip() == "True", done.stderr
     card = (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
-    assert "Harry Potter" in card and "Limits" in card
+    assert "Harry Potter" in card and "Limits" in card and "library_name: transformers" in card
 
 
 def test_a_four_bit_model_is_not_saved_whole_and_says_why(tmp_path):
@@ -56,6 +56,7 @@ def test_an_edit_is_saved_with_what_made_it(model, ember_edit, untouched, tmp_pa
     save_edit(model, "Harry Potter", ember_edit, tmp_path / "edit")
     about = json.loads((tmp_path / "edit" / "edit.json").read_text(encoding="utf-8"))
     assert about["concept"] == "Harry Potter" and about["settings"]["ember"]["delta"] == 5.0 and about["edited_tokens"]
+    assert "library_name" not in (tmp_path / "edit" / "README.md").read_text(encoding="utf-8")  # transformers does not load an edit
     with ed.WeightEdit.load(tmp_path / "edit" / "edit.safetensors").applied(model):
         assert model.applied_edits
 
