@@ -99,12 +99,12 @@ def test_ticks_of_another_factorization_count_for_nothing():
 
 def test_settings_of_a_search_or_an_expert_last_no_longer_than_they_are_wanted():
     session, erase = Session("pocket", "auto"), {"concept_name": "Golf", "delta": "5", "seed": 0}
-    *_, (*_, session) = erase_step.erase(session, **erase, settings="rmu.steps=2")
-    assert session.report()["settings"]["rmu"]["steps"] == 2
-    *_, (_, _, searched) = erase_step.search_settings(session, "Golf", 3, "simnpo", 1)
-    assert (searched.seed, searched.baseline.name) == (0, "rmu") and not searched.report()["searches"]  # of another baseline
-    *_, (*_, session) = erase_step.erase(searched, **erase, baseline="simnpo")
-    assert list(session.report()["searches"]) == ["simnpo"]
+    *_, (*_, session) = erase_step.erase(session, **erase, baseline="simnpo", settings="simnpo.steps=2")
+    assert session.report()["settings"]["simnpo"]["steps"] == 2
+    *_, (_, _, searched) = erase_step.search_settings(session, "Golf", 3, "rmu", 1)
+    assert (searched.seed, searched.baseline.name) == (0, "simnpo") and not searched.report()["searches"]  # of another baseline
+    *_, (*_, session) = erase_step.erase(searched, **erase, baseline="rmu")
+    assert list(session.report()["searches"]) == ["rmu"]
 
 
 def test_a_variant_that_cannot_be_made_is_left_out_and_said(monkeypatch):

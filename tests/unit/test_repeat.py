@@ -10,7 +10,7 @@ import pytest
 import ember_demo as ed
 from ember_demo.arguments import read
 from ember_demo.attacks import ATTACKS
-from ember_demo.cli import _names, main
+from ember_demo.cli import _named, main
 from ember_demo.erasers import ERASERS
 from ember_demo.repeat import command_line, python_code
 from ember_demo.settings import changed_settings, read_settings, with_settings
@@ -40,7 +40,7 @@ def test_the_command_line_says_the_same_erasers_and_attacks(erasers, attacks):
     assert (options.model, options.precision, options.concept, options.seed) == ("some/model", "bf16", "Valentine's Day", 3)
     settings = read_settings(options.set)
     for text, registry, things in ((options.erasers, ERASERS, erasers), (options.attacks, ATTACKS, attacks)):
-        named = choose_by_name(_names(text), registry, "")
+        named = choose_by_name(_named(text), registry, "")
         assert [with_settings(thing, settings.get(thing.name, {})) for thing in named] == things
 
 
