@@ -70,7 +70,7 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
     """Look for an eraser's settings by `count` trials (Optuna's tree-structured Parzen estimator), each on the validation questions of every concept.
 
     An eraser names in `space` what may vary, and between which multiples of its usual value. The first trial is the usual setting.
-    grid: values by setting, which are tried instead.
+    grid: values by setting, which are tried instead; a setting that has another value keeps that.
     journal: a file that keeps the trials, so that a cut search goes on. Returns (eraser with the best settings, trials).
     Raises EmberDemoError where the eraser has nothing to search.
     """
@@ -82,6 +82,7 @@ def search(model, concepts, eraser, count, seed=0, journal=None, progress=silent
         raise EmberDemoError(f"{eraser.name} has no settings to search; its strength is chosen on the validation questions as it is.")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     usual = eraser.resolved(model)
+    grid = {name: values for name, values in (grid or {}).items() if getattr(usual, name) in values}
     told = json.dumps(
         [asdict(usual), grid or eraser.space, FIGURES, [asdict(concept) for concept in concepts]], sort_keys=True, default=str
     )

@@ -47,7 +47,7 @@ def test_a_search_goes_on_where_it_was_cut_and_finds_the_best_of_its_trials(mode
 
 def test_a_grid_is_searched_by_its_own_values(model, small, untouched):
     grid = {"alpha": (10.0, 30.0), "steering": (30.0, 100.0)}
-    best, trials = search(model, [small], ed.RMU(steps=1, alpha=30.0, steering=30.0), 3, grid=grid)
+    best, trials = search(model, [small], ed.RMU(steps=1, alpha=30.0, steering=30.0), 3, grid=grid | {"layer": (6, 7)})
     assert trials[0]["settings"] == {"alpha": 30.0, "steering": 30.0}
     assert all(t["settings"].keys() == grid.keys() and all(t["settings"][name] in grid[name] for name in grid) for t in trials)
     assert best.alpha in grid["alpha"] and best.steps == 1
