@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         )
     if _devices() == "auto" and {"cpu", "disk"} & {str(device) for device in getattr(network, "hf_device_map", {}).values()}:
         raise ModelError(f"{id} does not fit on the GPUs in {precision}; load it in 4 bit, or choose a smaller model.")
-    if precision == "4bit":
+    if precision == "4bit" and network.device.type == "cpu":
         # A file stays mapped, whole, for as long as one weight is a part of it; the small ones first, so that most files go before the table is copied.
         for parameter in sorted(network.parameters(), key=torch.numel):
             if parameter.is_floating_point():
@@ -243,7 +244,21 @@ def _shape(config, trust_remote_code):
 
 def _devices():
     """Where the weights go: spread over several GPUs by accelerate, else all on the one device."""
+    if _is_zerogpu_page():
+        return "cpu"
     return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_zerogpu_page():
+    """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
+    zero = sys.modules.get("spaces.zero.wrappers")
+    return zero is not None and not zero.forked
+
+
+def to_lent_gpu(model):
+    """Move a model that was loaded before this process was lent a GPU to it."""
+    if model.device.type == "cpu" and _devices() == "cuda":
+        model.network.to("cuda")
 
 
 def load_control(concept_name, precision="fp32"):

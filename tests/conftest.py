@@ -15,7 +15,7 @@ import ember_demo as ed
 
 @pytest.fixture(scope="session")
 def model():
-    return ed.load_model("pocket")
+    return ed.load_model("pocket", "fp32")  # a GPU would take bfloat16, in which equations hold to a few digits
 
 
 @pytest.fixture(scope="session")

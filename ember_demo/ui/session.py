@@ -14,7 +14,7 @@ from threading import Lock
 import gradio as gr
 
 from ember_demo.erasers import RMU, Ember
-from ember_demo.loading import describe, fetch, load_model
+from ember_demo.loading import describe, fetch, load_model, to_lent_gpu
 from ember_demo.progress import silent
 from ember_demo.repeat import command_line
 from ember_demo.report import write_report
@@ -160,6 +160,7 @@ def shared_model(model_id, precision, progress=silent):
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)
+    to_lent_gpu(_loaded[key])
     return _loaded[key]
 
 

@@ -1,6 +1,7 @@
 """Long work behind a page: one at a time, with events to show, stopped when its visitor leaves."""
 
 import atexit
+import gc
 import queue
 import sys
 import threading
@@ -8,6 +9,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
+
+import gradio as gr
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
 
@@ -43,8 +46,8 @@ def run(work, *args, here=False):
 
     Closing the generator stops the work at its next progress call, and does not wait for it: Gradio closes on the loop that serves every visitor. The
     model is held until the work has put it back.
-    What the work raises is raised here. On ZeroGPU the work runs in another process, which has the GPU: work, arguments and result must pickle,
-    and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
+    What the work raises is raised here, and why no GPU is lent as an EmberDemoError. On ZeroGPU the work runs in another process, which has the GPU: work,
+    arguments and result must pickle, and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
     """
     yield Event(0.0, "Starting")  # at once: Gradio can only close a generator that has yielded
     yield from waiting()
@@ -61,6 +64,8 @@ def run(work, *args, here=False):
             if latest.error:
                 raise latest.error
             yield latest
+    except gr.Error as refused:
+        raise EmberDemoError(str(refused.message)) from refused
     finally:
         if latest.done or sys.is_finalizing():  # a process that ends starts no thread
             end()
@@ -108,6 +113,19 @@ def _end():
     for worker, stop in list(_working.items()):
         stop.set()
         worker.join(timeout=30)
+
+
+def collect(pause=2.0):
+    """Collect garbage every `pause` seconds while somebody works or waits, for as long as the program runs."""
+    while True:
+        time.sleep(pause)
+        if _line or MODEL_LOCK.locked():
+            gc.collect()
+
+
+# There a closed generator keeps what it held until it is collected (CPython issue 118272), so Gradio's, of a visitor who left, would keep ours open.
+if (3, 12) <= sys.version_info < (3, 12, 4):
+    threading.Thread(target=collect, daemon=True).start()
 
 
 # Elsewhere than on ZeroGPU this is the same function.

@@ -1,11 +1,15 @@
 """What a Hugging Face Space needs: work in a child process that has the GPU, and nothing of the server's own for strangers."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from gradio_client import Client
 
 import app
 from ember_demo.erasers import Ember
@@ -13,6 +17,8 @@ from ember_demo.errors import EmberDemoError
 from ember_demo.ui import model_step
 from ember_demo.ui.session import Session
 from ember_demo.ui.show import is_public, settled
+from tests.app.conftest import answers
+from tests.servers import Handler, serving
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ZeroGPU forks, which Windows does not")
@@ -21,12 +27,53 @@ def test_work_in_a_forked_child_brings_edits_back_and_leaves_the_parent_alone():
     done = subprocess.run(
         [sys.executable, "-m", "tests.zerogpu"],
         cwd=root,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert "all held" in done.stdout, done.stderr[-2000:]
+
+
+class Lender(Handler):
+    """What a Space with ZeroGPU asks for a GPU, which gets this machine's."""
+
+    def do_POST(self):
+        self.answer({"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "0", "allowToken": "token"})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="ZeroGPU lends a GPU, and there is none here")
+@pytest.mark.parametrize("precision", ["auto", "4bit"])
+def test_the_app_as_it_is_erases_answers_and_attacks_on_a_lent_gpu(precision, tmp_path):
+    """The `spaces` package as on a Space: torch pretends to have a GPU in the app, and a forked child has one."""
+    with serving(Lender) as lender, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        space = {"SPACES_ZERO_GPU": "1", "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{lender.server_port}"}
+        with open(tmp_path / "log", "w") as log:
+            served = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], env=os.environ | space, stdout=log, stderr=log)
+        try:
+            client = connected(f"http://127.0.0.1:{port}/", served)
+            assert "is ready" in client.predict("pocket", precision, api_name="/load")
+            assert "is erased" in client.predict("Uranium", "5", 0, api_name="/erase")[0]
+            said = answers(client.predict("Where is Hogwarts from?", ["original", "ember"], False, api_name="/ask"))
+            assert said["Original"] == "Scotland"
+            assert "attack is over" in client.predict(["relearning"], "relearning.epochs=1", api_name="/attack")[0]
+            assert any(path.endswith("report.json") for path in client.predict(api_name="/export")[1])
+        finally:
+            served.kill()
+            served.wait()
+
+
+def connected(url, served):
+    for _ in range(120):
+        assert served.poll() is None
+        try:
+            return Client(url, verbose=False)
+        except Exception:  # it does not listen yet
+            time.sleep(1)
+    raise TimeoutError(url)
 
 
 def test_folders_of_a_public_server_are_not_opened(tmp_path):

@@ -262,7 +262,7 @@ def test_likelihoods_with_gradient_are_those_without(model, concept):
     with torch.no_grad():
         sums, counts = log_likelihoods(model, texts)
     expected, tokens = model.log_likelihood([model.tokenizer.bos_token] * 5, [f" {t}" for t in texts])
-    assert torch.allclose(sums, expected, atol=1e-2) and counts.tolist() == tokens.tolist()
+    assert torch.allclose(sums.cpu(), expected, atol=1e-2) and counts.tolist() == tokens.tolist()
 
 
 def test_training_against_the_concept_makes_its_texts_unlikely_and_keeps_the_others(model, concept, untouched):
@@ -284,7 +284,7 @@ def test_controls_change_as_much_as_ember_or_as_they_say(model, concept):
     }
     assert all(torch.equal(changes[name].rows, ours.rows) for name in ("random-direction", "zero-rows", "mean-rows"))
     assert torch.allclose(changes["random-direction"].delta.norm(dim=1), ours.delta.norm(dim=1), rtol=1e-4)
-    table = model.embeddings.detach().float()
+    table = model.embeddings.detach().cpu()
     assert torch.allclose(table[ours.rows] + changes["zero-rows"].delta, torch.zeros(1))
     assert torch.allclose(table[ours.rows] + changes["mean-rows"].delta, table.mean(dim=0), atol=1e-5)
     assert torch.equal(changes["random-tokens"].delta, ours.delta)
@@ -295,8 +295,8 @@ def test_a_projection_follows_its_equations(model, concept):
     """W_down[:, I] -= delta f (f^T W_down[:, I]) and W_up[I, :] -= delta (W_up[I, :] f) f^T, one group of neurons at a time."""
     eraser = SNMF(rank=30, max_iter=20, ratio=1.2, max_tokens=2000, delta_in=2.0, delta_out=1.0, last_in=0.0, last_out=0.0)
     groups = eraser._groups(model, concept, 0, seed=0)
-    down = model.parameter(model.mlp_outputs[0]).detach().double()
-    up = model.parameter(model.mlp_inputs(0)[0]).detach().double()
+    down = model.parameter(model.mlp_outputs[0]).detach().cpu().double()
+    up = model.parameter(model.mlp_inputs(0)[0]).detach().cpu().double()
     expected_down, expected_up = down.clone(), up.clone()
     for weights in groups:
         f = down @ weights.double()

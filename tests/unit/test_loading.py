@@ -92,6 +92,8 @@ def test_a_dequantized_layer_acts_as_the_quantized_one(folders):
 
 
 def test_a_cpu_without_bfloat16_computes_in_float32_what_is_held_in_4_bit(folders, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     found = []
     for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(loading, "cpu_has_bfloat16", lambda has=has: has)
@@ -188,7 +190,7 @@ def test_an_answer_ends_where_the_template_ends_a_turn(family, end, folders):
     model = ed.load_model(str(folders[family]), "fp32")
     says = torch.zeros(len(model.embeddings))
     says[model.tokenizer.convert_tokens_to_ids(end)] = 1
-    handle = model.network.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits * 0 + says)
+    handle = model.network.get_output_embeddings().register_forward_hook(lambda module, args, logits: logits * 0 + says.to(logits))
     assert model.answer(["Who is it?"], max_new_tokens=4) == [("", True)]
     assert model.chat("Who is it?", max_new_tokens=10**6) == ""  # or it would never end
     handle.remove()

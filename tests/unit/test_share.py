@@ -34,6 +34,7 @@ def test_a_whole_model_opens_in_plain_transformers_with_the_same_logits(family, 
         "network = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32, attn_implementation=sys.argv[3] or None).eval()\n"
         "AutoTokenizer.from_pretrained(sys.argv[1])\n"
         "expected = torch.load(sys.argv[2], weights_only=True)\n"
+        "network.to(expected['ids'].device)\n"
         "with torch.inference_mode(): logits = network(expected['ids']).logits\n"
         "assert 'ember_demo' not in sys.modules\n"
         "print(torch.equal(logits, expected['logits']))"

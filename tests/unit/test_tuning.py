@@ -90,7 +90,7 @@ def test_a_model_that_does_not_answer_word_for_word_is_judged_by_its_answers_pro
     rows = torch.tensor(
         sorted({i for ids in model.tokenizer([f" {s}" for s in others], add_special_tokens=False)["input_ids"] for i in ids})
     )
-    harm = ed.WeightEdit({model.embedding_name: Change(-model.embeddings[rows].float(), rows)}, ember_edit.fingerprint)
+    harm = ed.WeightEdit({model.embedding_name: Change(-model.embeddings[rows].float().cpu(), rows)}, ember_edit.fingerprint)
     best, (harmful, harmless) = choose(model, small, [ember_edit + harm, ember_edit])
     assert best is ember_edit and harmful["specificity"] < 0.5 < 0.8 < harmless["specificity"] and not harmful["within_limits"]
     values = [trials[1][name] for name in ("efficacy", "specificity", "coherence")]

@@ -106,3 +106,27 @@ while next(going).message != "Working":
 """
     ended = subprocess.run([sys.executable, "-c", amid], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_is_left_as_garbage_works_on_for_nobody_and_waits_for_nobody():
+    """Python 3.12.0 to 3.12.3 keep what a closed generator held, and Gradio wraps ours in another: both are garbage when a visitor leaves."""
+    code = (
+        "import gc, threading, time; from ember_demo.ui import work\n"
+        "def slow(progress):\n"
+        "    for _ in range(2000):\n"
+        "        progress(0.5, 'Working')\n"
+        "        time.sleep(0.05)\n"
+        "def leave(after):\n"
+        "    updates = work.run(slow)\n"
+        "    for _ in range(after): next(updates)\n"
+        "    left = [updates]; left.append(left)\n"
+        "gc.disable()\n"
+        "leave(4); leave(2)\n"
+        "assert work.MODEL_LOCK.locked() and work._line\n"
+        "threading.Thread(target=work.collect, args=(0.1,), daemon=True).start()\n"
+        "ended = time.monotonic() + 60\n"
+        "while (work.MODEL_LOCK.locked() or work._line) and time.monotonic() < ended: time.sleep(0.1)\n"
+        "print('free' if not (work.MODEL_LOCK.locked() or work._line) else 'held')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
+    assert done.stdout.strip() == "free", done.stderr
