@@ -181,8 +181,8 @@ def _score(k, activations, concept_only, neutral_only, texts, ratio, share):
 def _reporter(progress, patience):
     """Iterations as a fraction that nears 1: how many there will be is not known."""
 
-    def report(iteration, error):
+    def report(iteration, _):
         if iteration % 20 == 0:
-            progress(iteration / (iteration + patience), f"Factorizing the word table: squared error {error:.4g}")
+            progress(iteration / (iteration + patience), f"Factorizing the word table: round {iteration + 1}")
 
     return report

@@ -244,12 +244,12 @@ def _shape(config, trust_remote_code):
 
 def _devices():
     """Where the weights go: spread over several GPUs by accelerate, else all on the one device."""
-    if _is_zerogpu_page():
+    if is_zerogpu_page():
         return "cpu"
     return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _is_zerogpu_page():
+def is_zerogpu_page():
     """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
     zero = sys.modules.get("spaces.zero.wrappers")
     return zero is not None and not zero.forked

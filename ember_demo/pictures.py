@@ -119,7 +119,7 @@ def trace_picture(trace, cell=84, left=230, top=10):
     """A causal trace as a heat map: the later a layer, the further right; the stronger the colour, the more of the answer comes back from there alone."""
     rows, layers = trace["places"], len(trace["restored"])
     wide = max(26, min(cell, 900 // layers))
-    width, height = left + wide * layers + 20, top + 40 * len(rows) + 40
+    width, height = left + wide * layers + 20, top + 40 * len(rows) + 24
     parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='How much of the answer comes back, by layer and word'>"]
     for r, place in enumerate(rows):
         parts.append(f"<text x={left - 8} y={top + 40 * r + 25} font-size=12 text-anchor=end fill='currentColor'>{escape(place)}</text>")
@@ -134,11 +134,7 @@ def trace_picture(trace, cell=84, left=230, top=10):
         parts.append(
             f"<text x={left + wide * (n + 0.5)} y={top + 40 * len(rows) + 16} font-size=11 text-anchor=middle fill='currentColor'>{name}</text>"
         )
-    parts.append(
-        f"<text x={left + wide * layers / 2} y={height - 6} font-size=12 text-anchor=middle fill='currentColor'>layer after which the states are put "
-        "back</text></svg>"
-    )
-    return "".join(parts)
+    return "".join(parts) + "</svg><p class=note>From left to right: the layer after which the states are put right.</p>"
 
 
 def trace_view(trace, concept):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError, ModelError
-from ember_demo.loading import MODELS, POCKET, describe
+from ember_demo.loading import MODELS, POCKET, describe, is_zerogpu_page
 from ember_demo.memory import PRECISIONS
 from ember_demo.pictures import memory_bars
 from ember_demo.ui.session import Session, in_turn, shared_model
@@ -115,4 +115,5 @@ def _named(model_id, closed):
 
 def _loaded(model_id, precision, progress):
     model = shared_model(model_id, precision, progress)
-    return f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {model.device}."
+    where = "a GPU that is lent for each piece of work" if is_zerogpu_page() else model.device
+    return f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {where}."
