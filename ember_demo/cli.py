@@ -60,7 +60,13 @@ def _study(options):
     if options.no_questions and _with_ember(erasers) and "delta" not in settings.get("ember", {}):
         raise ArgumentError("Without questions nothing chooses EMBER's strength; give it by --set ember.delta=5.")
     progress = terminal()
-    model, concept = _model_and_concept(options, progress)
+
+    def check(model):
+        sole = attacks if options.attacks or options.no_questions else [ATTACKS["relearning"]()]
+        if len(sole) == 1:
+            _configured(sole[0], model, options, settings).check(model)
+
+    model, concept = _model_and_concept(options, progress, check)
     if options.attacks is None and not options.no_questions:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
         _refuse_unused(settings, erasers, attacks)
@@ -189,8 +195,9 @@ def _erase(options):
         print(f"Uploaded: {push(options.out, options.push, private=not options.public)}")
 
 
-def _model_and_concept(options, progress):
-    """The model loaded and the concept read; what can be refused without the model is refused before it is loaded."""
+def _model_and_concept(options, progress, check=lambda model: None):
+    """The model loaded and the concept read; what can be refused without the model is refused before it is loaded, and what `check` refuses before the
+    model writes questions, which takes minutes."""
     from ember_demo.loading import load_model
     from ember_demo.sources import gather, load_concept
     from ember_demo.texts import check_enough
@@ -201,6 +208,7 @@ def _model_and_concept(options, progress):
         texts = check_enough(options.concept, gather(options.concept, None, texts))
     concept = None if texts else load_concept(options.concept, data=options.data)
     model = load_model(options.model, options.precision, options.trust_remote_code)
+    check(model)
     # By a strength that is given nothing is chosen, and erasing scores nothing.
     needs_questions = getattr(options, "delta", None) is None and not getattr(options, "no_questions", False)
     return model, concept or load_concept(options.concept, model, texts=texts, write=needs_questions, progress=progress)

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from transformers.utils import cached_file
 
 from ember_demo.errors import ModelError, out_of_memory
 from ember_demo.language_model import LanguageModel
-from ember_demo.memory import PRECISIONS, Plan, Shape, plan_precision, size
+from ember_demo.memory import PRECISIONS, Plan, Shape, is_zerogpu_page, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
 
@@ -247,18 +246,6 @@ def _devices():
     if is_zerogpu_page():
         return "cpu"
     return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def is_zerogpu_page():
-    """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
-    zero = sys.modules.get("spaces.zero.wrappers")
-    return zero is not None and not zero.forked
-
-
-def to_lent_gpu(model):
-    """Move a model that was loaded before this process was lent a GPU to it."""
-    if model.device.type == "cpu" and _devices() == "cuda":
-        model.network.to("cuda")
 
 
 def load_control(concept_name, precision="fp32"):

@@ -115,13 +115,22 @@ class Plan:
         return {work: sum(parts.values()) <= self.free for work, parts in self.needs.items()}
 
 
+def is_zerogpu_page():
+    """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
+    zero = sys.modules.get("spaces.zero.wrappers")
+    return zero is not None and not zero.forked
+
+
 def free_memory():
-    """Bytes free on all GPUs, or in RAM, or what a container may have of it, where there is none."""
+    """Bytes free on all GPUs, or in RAM, or what a container may have of it, where there is none; on ZeroGPU a model is held in RAM between its turns on
+    the GPU, so the less of the two."""
     gc.collect()
+    room = min(psutil.virtual_memory().available, container_room())
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-        return sum(torch.cuda.mem_get_info(device)[0] for device in range(torch.cuda.device_count()))
-    return min(psutil.virtual_memory().available, container_room())
+        on_gpus = sum(torch.cuda.mem_get_info(device)[0] for device in range(torch.cuda.device_count()))
+        return min(room, on_gpus) if is_zerogpu_page() else on_gpus
+    return room
 
 
 def container_room(folder=CGROUPS):

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError, ModelError
-from ember_demo.loading import MODELS, POCKET, describe, is_zerogpu_page
-from ember_demo.memory import PRECISIONS
+from ember_demo.loading import MODELS, POCKET, describe
+from ember_demo.memory import PRECISIONS, is_zerogpu_page
 from ember_demo.pictures import memory_bars
 from ember_demo.ui.session import Session, in_turn, shared_model
 from ember_demo.ui.show import problem, status

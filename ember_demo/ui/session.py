@@ -12,9 +12,11 @@ from pathlib import Path
 from threading import Lock
 
 import gradio as gr
+import torch
 
 from ember_demo.erasers import RMU, Ember
-from ember_demo.loading import describe, fetch, load_model, to_lent_gpu
+from ember_demo.loading import describe, fetch, load_model
+from ember_demo.memory import is_zerogpu_page
 from ember_demo.progress import silent
 from ember_demo.repeat import command_line
 from ember_demo.report import write_report
@@ -160,8 +162,20 @@ def shared_model(model_id, precision, progress=silent):
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)
-    to_lent_gpu(_loaded[key])
+    if _loaded[key].device.type == "cpu" and torch.cuda.is_available() and not is_zerogpu_page():
+        _move_to_lent_gpu(key)
     return _loaded[key]
+
+
+def _move_to_lent_gpu(key):
+    """Move a model that was loaded before this process was lent a GPU; others that are there make room, and are loaded again when they are asked for."""
+    for other in [k for k, model in _loaded.items() if model.device.type == "cuda"]:
+        del _loaded[other]
+    try:
+        _loaded[key].network.to("cuda")
+    except BaseException:
+        del _loaded[key]  # a part of it is there
+        raise
 
 
 class LeftWeights:

@@ -10,8 +10,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import gradio as gr
-
 from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
 
 try:
@@ -51,11 +49,11 @@ def run(work, *args, here=False):
     """
     yield Event(0.0, "Starting")  # at once: Gradio can only close a generator that has yielded
     yield from waiting()
-    running, latest = (events if here else events_on_gpu)(work, args), Event(0.0, "")
+    running, latest = (events if here else _lent)(work, args), Event(0.0, "")
 
     def end():
         try:
-            running.close()
+            _close(running)
         finally:
             MODEL_LOCK.release()
 
@@ -64,13 +62,20 @@ def run(work, *args, here=False):
             if latest.error:
                 raise latest.error
             yield latest
-    except gr.Error as refused:
-        raise EmberDemoError(str(refused.message)) from refused
     finally:
         if latest.done or sys.is_finalizing():  # a process that ends starts no thread
             end()
         else:
             threading.Thread(target=end, daemon=True).start()
+
+
+def _close(generator):
+    """Close a generator, and wait where another thread does it already: Python's collector, which closes what nobody refers to."""
+    while True:
+        try:
+            return generator.close()
+        except ValueError:  # it is executing
+            time.sleep(0.05)
 
 
 def events(work, args):
@@ -130,6 +135,25 @@ if (3, 12) <= sys.version_info < (3, 12, 4):
 
 # Elsewhere than on ZeroGPU this is the same function.
 events_on_gpu = spaces.GPU(duration=GPU_SECONDS)(events) if spaces else events
+
+
+def _lent(work, args):
+    """The events of work that runs where the GPU is; EmberDemoError where none is lent, or it is taken back."""
+    running = events_on_gpu(work, args)
+    try:
+        while True:
+            try:
+                latest = next(running)
+            except StopIteration:
+                return
+            except Exception as error:
+                why = str(getattr(error, "message", "") or error) or type(error).__name__
+                raise EmberDemoError(
+                    f"The GPU could not be used: {why.rstrip('.')}. Try again later, with a smaller model or fewer steps."
+                ) from error
+            yield latest
+    finally:
+        _close(running)
 
 
 def waiting():

@@ -1,21 +1,27 @@
 """What a Hugging Face Space needs: work in a child process that has the GPU, and nothing of the server's own for strangers."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 import torch
 from gradio_client import Client
 
 import app
+from ember_demo import loading, memory
 from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
-from ember_demo.ui import model_step
-from ember_demo.ui.session import Session
+from ember_demo.ui import erase_step, model_step, work
+from ember_demo.ui import session as session_module
+from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.show import is_public, settled
 from tests.app.conftest import answers
 from tests.servers import Handler, serving
@@ -42,7 +48,60 @@ class Lender(Handler):
         self.answer({"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "0", "allowToken": "token"})
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="ZeroGPU lends a GPU, and there is none here")
+@pytest.fixture
+def forked(monkeypatch):
+    """Calls with True and False put this process in the place of ZeroGPU's child, which has the GPU, and of the page, where torch says so too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70e9, 80e9))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(memory, "container_room", lambda: 5e9)
+    return lambda is_child: monkeypatch.setitem(sys.modules, "spaces.zero.wrappers", SimpleNamespace(forked=is_child))
+
+
+def test_a_page_without_its_gpu_holds_models_in_memory(forked):
+    forked(False)
+    assert loading._devices() == "cpu" and memory.free_memory() <= 5e9
+    forked(True)
+    assert loading._devices() == "cuda" and memory.free_memory() == 70e9
+
+
+def test_a_child_moves_the_model_of_its_work_to_the_gpu_and_no_other_stays_there(forked, monkeypatch):
+    def moved(where):
+        if full:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        model.device = torch.device(where)
+
+    full, model = False, SimpleNamespace(device=torch.device("cpu"), network=SimpleNamespace(to=moved))
+    other = SimpleNamespace(device=torch.device("cuda"))
+    held = OrderedDict({("other", "auto"): other, ("pocket", "auto"): model})
+    monkeypatch.setattr(session_module, "_loaded", held)
+    forked(False)
+    assert shared_model("pocket", "auto").device.type == "cpu" and len(held) == 2
+    forked(True)
+    assert shared_model("pocket", "auto").device.type == "cuda" and list(held) == [("pocket", "auto")]
+    full, model.device = True, torch.device("cpu")
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        shared_model("pocket", "auto")
+    assert not held  # what is half on the GPU is loaded again
+
+
+@pytest.mark.parametrize(
+    "error, says", [(gr.Error("You have exceeded your quota."), "exceeded your quota"), (RuntimeError(), "RuntimeError")]
+)
+def test_a_gpu_that_is_not_lent_is_a_sentence_and_the_model_is_free(error, says, monkeypatch):
+    def refusing(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(work, "events_on_gpu", refusing)
+    *_, (status, *_) = erase_step.erase(Session("pocket", "auto"), "Golf", "5", 0)
+    assert says in status and "Try again later, with a smaller model" in status
+    assert work.MODEL_LOCK.acquire(timeout=20)
+    work.MODEL_LOCK.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not torch.cuda.is_available(), reason="ZeroGPU lends a GPU, and there is none here")
 @pytest.mark.parametrize("precision", ["auto", "4bit"])
 def test_the_app_as_it_is_erases_answers_and_attacks_on_a_lent_gpu(precision, tmp_path):
     """The `spaces` package as on a Space: torch pretends to have a GPU in the app, and a forked child has one."""
@@ -52,7 +111,8 @@ def test_the_app_as_it_is_erases_answers_and_attacks_on_a_lent_gpu(precision, tm
         free.close()
         space = {"SPACES_ZERO_GPU": "1", "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{lender.server_port}"}
         with open(tmp_path / "log", "w") as log:
-            served = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], env=os.environ | space, stdout=log, stderr=log)
+            command = [sys.executable, "app.py", "--port", str(port)]
+            served = subprocess.Popen(command, env=os.environ | space, stdout=log, stderr=log, start_new_session=True)
         try:
             client = connected(f"http://127.0.0.1:{port}/", served)
             assert "is ready" in client.predict("pocket", precision, api_name="/load")
@@ -62,8 +122,9 @@ def test_the_app_as_it_is_erases_answers_and_attacks_on_a_lent_gpu(precision, tm
             assert "attack is over" in client.predict(["relearning"], "relearning.epochs=1", api_name="/attack")[0]
             assert any(path.endswith("report.json") for path in client.predict(api_name="/export")[1])
         finally:
-            served.kill()
+            os.killpg(served.pid, signal.SIGKILL)  # its children too
             served.wait()
+            print((tmp_path / "log").read_text())
 
 
 def connected(url, served):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -261,3 +262,13 @@ def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
     assert status == 1 and "There is no file" in err
     status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "golf.txt"), *common)
     assert status == 0 and (tmp_path / "out" / "edit.safetensors").is_file(), err
+
+
+@pytest.mark.parametrize("attacks", [[], ["--attacks", "head-reset"]])
+def test_an_attack_without_room_is_refused_before_the_model_writes_its_questions(attacks, capsys, monkeypatch, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(load_concept("Golf").texts), encoding="utf-8")
+    monkeypatch.setattr("ember_demo.attacks.relearning.check_room", Mock(side_effect=ed.ModelError("There is no room; load it in 4 bit.")))
+    monkeypatch.setattr("ember_demo.sources.load_concept", writes := Mock())
+    command = ["study", "--concept", "Chess", "--texts", str(tmp_path / "texts.txt"), "--out", str(tmp_path)]
+    status, _, err = run(capsys, *command, *attacks)
+    assert status == 1 and err.endswith("There is no room; load it in 4 bit.\n") and not writes.called
