@@ -38,7 +38,13 @@ class LanguageModel:
 
     @property
     def device(self):
+        """Where text goes in."""
         return self.network.device
+
+    @property
+    def devices(self):
+        """Names of all devices that hold weights of it."""
+        return list(dict.fromkeys(str(parameter.device) for parameter in self.network.parameters()))
 
     @cached_property
     def embedding_name(self):
@@ -128,11 +134,15 @@ class LanguageModel:
     @property
     def quantized(self):
         """Names of the weights that are held in 4 bit now."""
-        return [
-            f"{name}.weight"
+        return list(self._quantized)
+
+    @property
+    def _quantized(self):
+        return {
+            f"{name}.weight": m
             for name, m in self.network.named_modules()
             if isinstance(m, torch.nn.Linear) and not m.weight.is_floating_point()
-        ]
+        }
 
     def dequantize(self, names):
         """Hold these weights in full precision until `requantize` is called as often; what is not quantized stays as it is."""
@@ -157,12 +167,9 @@ class LanguageModel:
 
     def without_gradient(self, layers=None):
         """Names of the 4-bit weights, of these layers or of all, that let no gradient through: on a CPU, whose 4-bit kernel has none, all of them."""
-        if self.device.type != "cpu":
-            return []
-        names = {id(m.weight): n for n, m in self.network.named_modules() if hasattr(m, "weight")}
         modules = [self.network] if layers is None else [self.layers[i] for i in layers]
-        inside = {names[id(m.weight)] for module in modules for m in module.modules() if isinstance(m, torch.nn.Linear)}
-        return [name for name in self.quantized if name.removesuffix(".weight") in inside]
+        inside = {id(m) for module in modules for m in module.modules()}
+        return [name for name, m in self._quantized.items() if id(m) in inside and m.weight.device.type == "cpu"]
 
     @contextmanager
     def dequantized(self, names):

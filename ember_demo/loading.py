@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import infer_auto_device_map
+from accelerate.utils import CustomDtype
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
@@ -35,7 +37,7 @@ from transformers.utils import cached_file
 
 from ember_demo.errors import ModelError, out_of_memory
 from ember_demo.language_model import LanguageModel
-from ember_demo.memory import PRECISIONS, Plan, Shape, is_zerogpu_page, plan_precision, size
+from ember_demo.memory import CPU, PRECISIONS, Plan, Shape, free_memory, is_zerogpu_page, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
 
@@ -99,7 +101,8 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     with _explained(id):
         config = _config(id, trust_remote_code)
-        plan = plan_precision(_shape(config, trust_remote_code), precision)
+        outline = _outline(config, trust_remote_code)
+        plan = plan_precision(Shape.of(outline), precision)
         fits = plan.fits["chat"] if precision == "auto" else plan.needs["chat"]["weights"] <= plan.free
         if not fits:
             raise ModelError(plan.reason)
@@ -111,17 +114,15 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         network = AutoModelForCausalLM.from_pretrained(
             source,
             use_safetensors=True,
-            device_map=_devices(),
+            device_map=_devices(outline, plan),
             attn_implementation=_attention(config),
             trust_remote_code=trust_remote_code,
             **options,
         )
-    if _devices() == "auto" and {"cpu", "disk"} & {str(device) for device in getattr(network, "hf_device_map", {}).values()}:
-        raise ModelError(f"{id} does not fit on the GPUs in {precision}; load it in 4 bit, or choose a smaller model.")
-    if precision == "4bit" and network.device.type == "cpu":
+    if precision == "4bit":
         # A file stays mapped, whole, for as long as one weight is a part of it; the small ones first, so that most files go before the table is copied.
         for parameter in sorted(network.parameters(), key=torch.numel):
-            if parameter.is_floating_point():
+            if parameter.is_floating_point() and parameter.device.type == "cpu":
                 parameter.data = parameter.data.clone()
     return LanguageModel(network, tokenizer, id, precision)
 
@@ -146,7 +147,7 @@ def describe(id, precision="auto"):
         raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     shape = SHAPES.get(id)
     with _explained(id):
-        shape = shape or _shape(_config(id, False), False)
+        shape = shape or Shape.of(_outline(_config(id, False), False))
         here = _is_here(_source(id))
     return Offer(shape, plan_precision(shape, precision), 0.0 if here else shape.parameters * 2.0)
 
@@ -232,20 +233,54 @@ def _check_room(source, needed):
         )
 
 
-def _shape(config, trust_remote_code):
+def _outline(config, trust_remote_code):
+    """The model of a configuration, without weights."""
     with torch.device("meta"):  # of this thread alone: other visitors' models must not land there
         if (
             type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
         ):  # by its class, as from_config changes the default dtype of every thread for a while
-            return Shape.of(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config))
-        return Shape.of(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+            return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def _devices():
-    """Where the weights go: spread over several GPUs by accelerate, else all on the one device."""
-    if is_zerogpu_page():
+def _devices(outline, plan):
+    """Where the weights go: all to the one device, or by accelerate over several GPUs, with what these do not hold in RAM."""
+    if is_zerogpu_page() or not torch.cuda.is_available():
         return "cpu"
-    return "auto" if torch.cuda.device_count() > 1 else "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.device_count() == 1 and not plan.beside:
+        return "cuda"
+    free = {gpu: free_memory(gpu) for gpu in range(torch.cuda.device_count())}
+    return _spread(outline, _shares(plan, free) | {"cpu": int(free_memory(CPU))}, plan.precision)
+
+
+def _shares(plan, free):
+    """Bytes by GPU that weights may take of what is free: on the first, with the early layers, the baseline has to work, on the others what is asked, and
+    relearning on each where its weights are."""
+    trained = plan.needs["relearning"]
+    share = trained["weights"] / sum(trained.values()) if plan.fits["relearning"] and not plan.beside else 1.0
+    spare = [plan.needs[work if plan.erases else "chat"]["work"] for work in ("rmu", "ember")]
+    return {gpu: int(max(0, min(share * room, room - spare[gpu > 0]))) for gpu, room in free.items()}
+
+
+def _spread(outline, room, precision):
+    """A device for every module, such that each device, in their order, gets as many as it has room for (bytes)."""
+    packed = [m.weight for m in outline.base_model.modules() if isinstance(m, torch.nn.Linear)] if precision == "4bit" else []
+    packed = {id(weight) for weight in packed}
+    outline.tie_weights()
+    devices = infer_auto_device_map(
+        outline,
+        max_memory=room,
+        no_split_module_classes=outline._no_split_modules,
+        dtype=DTYPES.get(precision, torch.bfloat16),
+        special_dtypes={name: CustomDtype.INT4 for name, parameter in outline.named_parameters() if id(parameter) in packed},
+        offload_buffers=True,
+    )
+    if "disk" in devices.values():
+        raise ModelError(
+            f"The model does not fit on the devices of this machine in {precision}; load it in 4 bit, or choose a smaller one."
+        )
+    # Its name alone would mean weights that are fetched to the GPU for each use, where no edit reaches them.
+    return {name: CPU if device == "cpu" else device for name, device in devices.items()}
 
 
 def load_control(concept_name, precision="fp32"):

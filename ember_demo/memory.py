@@ -5,6 +5,7 @@ import gc
 import math
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ and ha
     M_MMAP_THRESHOLD = -3
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**22)
 
+CPU = torch.device("cpu")
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux keeps a container's limits: of version 2, or in its folder memory of version 1
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 SMALL = 50e6  # parameters: a smaller model is copied without a thought, and takes settings of its own
@@ -30,6 +32,8 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
 FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: nf4, with its scales quantized again (double quantization)
 WORKS = ("chat", "ember", "rmu", "relearning")
+BESIDE = "on the GPU and beside it"
+SLOWER = " What the GPU does not hold stays in memory, where it is slower."
 WORDS = {
     "chat": "chatting",
     "ember": "EMBER and scoring",
@@ -102,35 +106,57 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """A precision, what each kind of work needs in it and what is free (bytes), and why it was chosen."""
+    """A precision, what each kind of work needs in it and what is free (bytes), and why it was chosen.
+
+    beside: whether a part of the model is to stay in RAM beside the GPUs, since it does not fit on them.
+    """
 
     precision: str
     needs: dict
     free: float
     reason: str
+    beside: bool = False
 
     @property
     def fits(self):
         """By kind of work, whether there is room for it."""
         return {work: sum(parts.values()) <= self.free for work, parts in self.needs.items()}
 
+    @property
+    def erases(self):
+        """Whether there is room for EMBER and the baseline."""
+        return self.fits["ember"] and self.fits["rmu"]
+
 
 def is_zerogpu_page():
     """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
+    return _forked() is False
+
+
+def is_zerogpu_child():
+    """Whether this process is such a child."""
+    return _forked() is True
+
+
+def _forked():
+    """None where this is no ZeroGPU Space."""
     zero = sys.modules.get("spaces.zero.wrappers")
-    return zero is not None and not zero.forked
+    return None if zero is None else bool(zero.forked)
 
 
-def free_memory():
-    """Bytes free on all GPUs, or in RAM, or what a container may have of it, where there is none; on ZeroGPU a model is held in RAM between its turns on
-    the GPU, so the less of the two."""
+def free_memory(device=None):
+    """Bytes free on a device, by default on all GPUs, or where there is none in RAM, or what a container may have of it.
+
+    On ZeroGPU, where a model is held in RAM between its turns on the GPU, the less of the two.
+    """
     gc.collect()
     room = min(psutil.virtual_memory().available, container_room())
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        on_gpus = sum(torch.cuda.mem_get_info(device)[0] for device in range(torch.cuda.device_count()))
-        return min(room, on_gpus) if is_zerogpu_page() else on_gpus
-    return room
+    if not torch.cuda.is_available() or (device == CPU and not is_zerogpu_page()):
+        return room
+    torch.cuda.empty_cache()
+    gpus = range(torch.cuda.device_count()) if device in (None, CPU) else [device]
+    on_gpus = sum(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
+    return min(room, on_gpus) if is_zerogpu_page() else on_gpus
 
 
 def container_room(folder=CGROUPS):
@@ -235,13 +261,23 @@ def _optimizer(value):
     return 8 if value == 4 else 12
 
 
-def plan_precision(shape, precision="auto", free=None, cuda=None):
+def plan_precision(shape, precision="auto", free=None, cuda=None, ram=0.0):
     """The most exact precision in which EMBER and the baseline fit: half precision on a GPU, full on a CPU, else 4-bit.
 
-    precision: the person's own choice is kept, and what fits in it is said.
+    precision: the person's own choice is kept, and what fits in it is said. free: bytes, of this machine by default; ram: those beside the GPUs, which
+    are used where the model and EMBER do not fit on these alone.
     """
-    free = free_memory() if free is None else free
     cuda = torch.cuda.is_available() if cuda is None else cuda
+    if free is None:
+        free, ram = free_memory(), free_memory(CPU) if cuda and not is_zerogpu_page() else 0.0
+    alone = _plan(shape, precision, free, cuda)
+    if alone.fits["ember"] or not ram:
+        return alone
+    spread = _plan(shape, precision, free + ram, cuda, beside=True)
+    return spread if spread.fits["ember"] or not alone.fits["chat"] else alone
+
+
+def _plan(shape, precision, free, cuda, beside=False):
     if precision != "auto":
         choices = (precision,)
     elif cuda:  # one without bfloat16 of its own would be slow in it, and float16 overflows in models such as Gemma-2
@@ -251,14 +287,15 @@ def plan_precision(shape, precision="auto", free=None, cuda=None):
     if precision == "auto" and find_spec("bitsandbytes"):
         choices += ("4bit",)
     for chosen in choices:
-        found = {work: needs(shape, chosen, work, cuda) for work in WORKS}
-        if all(sum(found[work].values()) <= free for work in ("ember", "rmu")):
+        found = {work: needs(shape, chosen, work, cuda and not beside) for work in WORKS}
+        where = BESIDE if beside else "on the GPU" if cuda else "in memory"
+        plan = Plan(chosen, found, free, _reason(chosen, found, free, where, precision), beside)
+        if plan.erases:
             break
-    return Plan(chosen, found, free, _reason(chosen, found, free, cuda, precision))
+    return plan
 
 
-def _reason(precision, found, free, cuda, asked):
-    where = "on the GPU" if cuda else "in memory"
+def _reason(precision, found, free, where, asked):
     total = {work: sum(parts.values()) for work, parts in found.items()}
     tight = [work for work in WORKS if total[work] > free]
     if precision == "4bit" and asked == "auto":
@@ -277,15 +314,23 @@ def _reason(precision, found, free, cuda, asked):
         else ""
     )
     fitting = [work for work in WORKS if work not in tight]
-    return f"{start}: {WORDS[fitting[-1]]} needs {size(total[fitting[-1]])} of {size(free)} free {where}{lasts}."
+    return f"{start}: {WORDS[fitting[-1]]} needs {size(total[fitting[-1]])} of {size(free)} free {where}{lasts}.{SLOWER if where == BESIDE else ''}"
 
 
 def check_room(network, precision, work):
     """Raise ModelError where a kind of work with a loaded transformers model needs more than is free."""
-    needed, free = needs(Shape.of(network), precision, work, torch.cuda.is_available())["work"], free_memory()
-    if needed > free:
-        less = "choose a smaller model" if precision == "4bit" else "load the model in 4 bit, or choose a smaller one"
-        raise ModelError(f"For {WORDS[work]} {size(needed)} are needed beside the loaded model, and {size(free)} are free; {less}.")
+    held = Counter()
+    for parameter in network.parameters():
+        held[parameter.device] += parameter.nbytes
+    whole = needs(Shape.of(network), precision, work, cuda=CPU not in held or is_zerogpu_page())["work"]
+    for device, weights in held.items():
+        needed, free = whole * weights / held.total(), free_memory(device)
+        if needed > free:
+            where = f" on {device}" if len(held) > 1 else ""
+            less = "choose a smaller model" if precision == "4bit" else "load the model in 4 bit, or choose a smaller one"
+            raise ModelError(
+                f"For {WORDS[work]} {size(needed)} are needed beside the loaded model{where}, and {size(free)} are free; {less}."
+            )
 
 
 def size(number):

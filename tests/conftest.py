@@ -9,8 +9,11 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # they share
 
 import pytest
 import torch
+from accelerate import dispatch_model
+from transformers import AutoModelForCausalLM
 
 import ember_demo as ed
+from ember_demo import loading
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,48 @@ def ember_edit(model, concept):
 @pytest.fixture(scope="session")
 def rmu_edit(model, concept):
     return ed.RMU(steps=40).fit(model, concept)
+
+
+@pytest.fixture(scope="session")
+def spread_model():
+    """The same on two devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        load_spread(patch)
+        model = ed.load_model("pocket", "fp32")
+        assert len(model.devices) == 1 + torch.cuda.is_available()
+        return model
+
+
+@pytest.fixture
+def spread(monkeypatch):
+    """Models that the test loads are spread over two devices."""
+    load_spread(monkeypatch)
+
+
+def load_spread(monkeypatch):
+    """From now on models are loaded with about half of their layers on the GPU and the rest beside it.
+
+    Without a GPU all are where they are else, but their modules are wrapped as they are then, as if each had a device of its own.
+    """
+    load = AutoModelForCausalLM.from_pretrained
+
+    def halves(outline, plan):
+        layers = [
+            sum(p.numel() for p in layer.parameters()) * (0.25 if plan.precision == "4bit" else 1) for layer in outline.base_model.layers
+        ]
+        table = outline.get_input_embeddings().weight.numel()
+        kept_free = max(layers) if outline.config.tie_word_embeddings else table  # by accelerate, for what it would fetch
+        room = (table + 0.6 * sum(layers) + kept_free) * (2 if plan.precision == "4bit" else 4)
+        return loading._spread(outline, {0: int(room), "cpu": 10**9}, plan.precision)
+
+    def wrapped(*args, **options):
+        network = load(*args, **options)
+        return dispatch_model(network, {name: "cpu" for name, _ in network.named_modules() if name}, force_hooks=True)
+
+    if torch.cuda.is_available():
+        monkeypatch.setattr(loading, "_devices", halves)
+    else:
+        monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", wrapped)
 
 
 @pytest.fixture

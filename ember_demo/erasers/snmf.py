@@ -1,6 +1,7 @@
 """SNMF projection: take the directions that the concept's groups of neurons write out of the MLPs (a baseline of arXiv 2606.03695)."""
 
 import random
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import torch
 
 from ember_demo.edit import WeightEdit
 from ember_demo.erasers.base import Eraser
-from ember_demo.errors import ConceptError
+from ember_demo.errors import ConceptError, ModelError
 from ember_demo.factorization import SemiNonnegativeFactorization
 from ember_demo.hidden import mlp_activations
 from ember_demo.progress import silent
@@ -26,6 +27,7 @@ class SNMF(Eraser):
 
     rank: groups a layer. sparsity: share of the neurons in a group. ratio: mean activation on the concept's texts by that on neutral ones from which a
     group counts as the concept's. last_in, last_out: where in the depth (0 to 1) the last edited layer lies; the first is layer 0.
+    layers_in, layers_out: instead of these, the first and last edited layer, such as "9-17".
     """
 
     name: ClassVar[str] = "snmf"
@@ -52,6 +54,8 @@ class SNMF(Eraser):
     delta_out: float | None = None
     last_in: float | None = None
     last_out: float | None = None
+    layers_in: str | None = None
+    layers_out: str | None = None
     mass: float = 0.95
     max_tokens: int = 5000
     max_iter: int = 100
@@ -60,19 +64,19 @@ class SNMF(Eraser):
         return self.resolved(model)._fit(model, concept, seed, progress)
 
     def _fit(self, model, concept, seed, progress):
-        last_in, last_out = (round(share * (len(model.layers) - 1)) for share in (self.last_in, self.last_out))
-        layers = range(max(last_in, last_out) + 1)
-        names = [model.mlp_outputs[i] for i in range(last_out + 1)] + [model.mlp_inputs(i)[0] for i in range(last_in + 1)]
+        into, out = _layers(model, self.layers_in, self.last_in), _layers(model, self.layers_out, self.last_out)
+        layers = sorted({*into, *out})
+        names = [model.mlp_outputs[i] for i in out] + [model.mlp_inputs(i)[0] for i in into]
         with model.preserved(names) as before:
             found = {}
-            for layer in layers:
-                progress(layer / len(layers), f"Grouping the neurons of layer {layer + 1} of {len(layers)}")
+            for number, layer in enumerate(layers):
+                progress(number / len(layers), f"Grouping the neurons of layer {number + 1} of {len(layers)}")
                 found[layer] = self._groups(model, concept, layer, seed)
             if not any(found.values()):
                 raise ConceptError(f"No group of neurons responds to {concept.name}; give more texts, or lower the ratio.")
             with torch.no_grad():
                 for layer, groups in found.items():
-                    self._project(model, layer, groups, layer <= last_in, layer <= last_out)
+                    self._project(model, layer, groups, layer in into, layer in out)
             details = {"settings": {self.name: self.settings()}, "groups": {str(layer): len(groups) for layer, groups in found.items()}}
             return WeightEdit.between(model, before, details)
 
@@ -116,6 +120,17 @@ class SNMF(Eraser):
                 unit = direction.to(up.device)
                 rows = up[first + neurons].float()
                 up[first + neurons] = (rows - self.delta_in * torch.outer(rows @ unit, unit)).to(up.dtype)
+
+
+def _layers(model, named, last):
+    """The layers from 0 to the share `last` of the depth, or those that are named, such as "9-17"; ModelError where the model has them not."""
+    deepest = len(model.layers) - 1
+    if named is None:
+        return range(round(last * deepest) + 1)
+    numbers = re.fullmatch(r"(\d{1,3})-(\d{1,3})", named)
+    if not numbers or not int(numbers[1]) <= int(numbers[2]) <= deepest:
+        raise ModelError(f"SNMF's layers {named!r} are not layers of {model.id}; give the first and the last, from 0-0 to 0-{deepest}.")
+    return range(int(numbers[1]), int(numbers[2]) + 1)
 
 
 def heaviest(weights, mass):

@@ -115,5 +115,5 @@ def _named(model_id, closed):
 
 def _loaded(model_id, precision, progress):
     model = shared_model(model_id, precision, progress)
-    where = "a GPU that is lent for each piece of work" if is_zerogpu_page() else model.device
+    where = "a GPU that is lent for each piece of work" if is_zerogpu_page() else " and ".join(model.devices)
     return f"**{model.id}** is ready: {model.parameter_count / 1e6:,.0f} million parameters, {model.precision}, on {where}."

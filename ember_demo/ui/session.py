@@ -16,7 +16,7 @@ import torch
 
 from ember_demo.erasers import RMU, Ember
 from ember_demo.loading import describe, fetch, load_model
-from ember_demo.memory import is_zerogpu_page
+from ember_demo.memory import is_zerogpu_child
 from ember_demo.progress import silent
 from ember_demo.repeat import command_line
 from ember_demo.report import write_report
@@ -162,7 +162,7 @@ def shared_model(model_id, precision, progress=silent):
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)
-    if _loaded[key].device.type == "cpu" and torch.cuda.is_available() and not is_zerogpu_page():
+    if is_zerogpu_child() and torch.cuda.is_available() and _loaded[key].device.type == "cpu":
         _move_to_lent_gpu(key)
     return _loaded[key]
 

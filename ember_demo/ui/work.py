@@ -8,7 +8,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from types import GeneratorType
 from typing import Any
+
+from gradio.utils import SyncToAsyncIterator
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
 
@@ -120,17 +123,22 @@ def _end():
         worker.join(timeout=30)
 
 
-def collect(pause=2.0):
-    """Collect garbage every `pause` seconds while somebody works or waits, for as long as the program runs."""
-    while True:
-        time.sleep(pause)
-        if _line or MODEL_LOCK.locked():
-            gc.collect()
+def close_held(closed):
+    """Close the generators that a closed one still holds."""
+    for held in gc.get_referents(closed):
+        if isinstance(held, GeneratorType):
+            held.close()
+            close_held(held)
 
 
-# There a closed generator keeps what it held until it is collected (CPython issue 118272), so Gradio's, of a visitor who left, would keep ours open.
+async def _close_all(iterator, *, close=SyncToAsyncIterator.aclose):
+    await close(iterator)
+    close_held(iterator.iterator)
+
+
+# There a closed generator keeps what it held (CPython issue 118272), so Gradio's, of a visitor who left, would keep ours open.
 if (3, 12) <= sys.version_info < (3, 12, 4):
-    threading.Thread(target=collect, daemon=True).start()
+    SyncToAsyncIterator.aclose = _close_all
 
 
 # Elsewhere than on ZeroGPU this is the same function.

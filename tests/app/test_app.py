@@ -171,7 +171,7 @@ def test_the_page_opens_while_its_model_is_loaded_and_says_how_far_it_is(monkeyp
     def slow(id, precision, progress=silent):
         progress(0.4, "Downloading 2 GB of 5 GB")
         came.wait(60)
-        return SimpleNamespace(id=id, parameter_count=1e6, precision="fp32", device="cpu")
+        return SimpleNamespace(id=id, parameter_count=1e6, precision="fp32", devices=["cpu"])
 
     monkeypatch.setattr(model_step, "shared_model", slow)
     monkeypatch.setattr(model_step, "_behind", {})

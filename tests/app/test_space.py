@@ -19,6 +19,7 @@ import app
 from ember_demo import loading, memory
 from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
+from ember_demo.loading import describe
 from ember_demo.ui import erase_step, model_step, work
 from ember_demo.ui import session as session_module
 from ember_demo.ui.session import Session, shared_model
@@ -53,6 +54,7 @@ def forked(monkeypatch):
     """Calls with True and False put this process in the place of ZeroGPU's child, which has the GPU, and of the page, where torch says so too."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70e9, 80e9))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(memory, "container_room", lambda: 5e9)
@@ -61,9 +63,11 @@ def forked(monkeypatch):
 
 def test_a_page_without_its_gpu_holds_models_in_memory(forked):
     forked(False)
-    assert loading._devices() == "cpu" and memory.free_memory() <= 5e9
+    plan = describe("pocket").plan
+    assert loading._devices(None, plan) == "cpu" and memory.free_memory() == plan.free <= 5e9
     forked(True)
-    assert loading._devices() == "cuda" and memory.free_memory() == 70e9
+    plan = describe("pocket").plan
+    assert loading._devices(None, plan) == "cuda" and memory.free_memory() == plan.free == 70e9
 
 
 def test_a_child_moves_the_model_of_its_work_to_the_gpu_and_no_other_stays_there(forked, monkeypatch):

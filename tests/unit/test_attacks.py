@@ -63,6 +63,14 @@ def test_an_attack_leaves_the_model_alone_reports_every_point_and_is_reproducibl
     assert 0 <= first.interval[0] <= first.after <= first.interval[1] <= 1
 
 
+@pytest.mark.parametrize("name", HERE)
+def test_an_attack_finds_the_same_where_layers_lie_on_different_devices(name, model, spread_model, small, both_edit):
+    before, attack = snapshot(spread_model), ATTACKS[name](**FAST.get(name, {}))
+    there, here = (attack.run(m, small, both_edit, seed=3) for m in (spread_model, model))
+    assert_same(spread_model, before)
+    assert there.curve == pytest.approx(here.curve, abs=0.1)  # devices round differently
+
+
 @pytest.mark.parametrize("name", [name for name in HERE if name != "prompting"])  # its four options hold the right answer, as a hint
 def test_an_attack_cannot_read_the_answers_that_score_it(name, model, small, both_edit):
     """With other reference answers to the test questions the model says the same under attack: nothing of them went into it."""

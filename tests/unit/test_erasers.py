@@ -45,6 +45,19 @@ def test_fitting_leaves_the_model_alone_and_is_reproducible(name, model, concept
 
 
 @pytest.mark.parametrize("name", ERASERS)
+def test_an_eraser_finds_the_same_where_layers_lie_on_different_devices(name, model, spread_model, concept):
+    before = snapshot(spread_model)
+    there, here = (FAST[name]().fit(m, concept, seed=1) for m in (spread_model, model))
+    assert_same(spread_model, before)
+    assert there.changes.keys() == here.changes.keys()
+    for key, change in there.changes.items():
+        found, expected = (torch.zeros(model.parameter(key).shape) for _ in range(2))
+        for tensor, c in ((found, change), (expected, here.changes[key])):
+            tensor[slice(None) if c.rows is None else c.rows.cpu()] = c.delta.float().cpu()
+        assert torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.98  # devices round differently
+
+
+@pytest.mark.parametrize("name", ERASERS)
 def test_a_stop_from_outside_restores_the_model(name, model, concept):
     before = snapshot(model)
 
@@ -308,6 +321,15 @@ def test_a_projection_follows_its_equations(model, concept):
     assert groups and set(changes) == {model.mlp_outputs[0], model.mlp_inputs(0)[0]}
     assert torch.allclose(changes[model.mlp_outputs[0]].delta.double(), expected_down - down, atol=1e-5)
     assert torch.allclose(changes[model.mlp_inputs(0)[0]].delta.double(), expected_up - up, atol=1e-5)
+
+
+def test_a_projection_edits_the_layers_that_are_named(model, concept):
+    eraser = replace(FAST["snmf"](), layers_in="2-2", layers_out="1-2")
+    changes = eraser.fit(model, concept, seed=1).changes
+    assert set(changes) == {model.mlp_outputs[1], model.mlp_outputs[2], model.mlp_inputs(2)[0]}
+    for wrong in ("2-1", "0-4", "1", "a-b", ""):
+        with pytest.raises(ed.ModelError, match="from 0-0 to 0-3"):
+            replace(eraser, layers_out=wrong).fit(model, concept)
 
 
 def test_the_heaviest_neurons_are_the_fewest_that_hold_the_mass():

@@ -5,12 +5,14 @@ import shutil
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import psutil
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import ember_demo as ed
-from ember_demo import language_model, loading
+from ember_demo import language_model, loading, memory
+from ember_demo.bench import CONFIGS
 from ember_demo.edit import Change
 from ember_demo.errors import out_of_memory
 from ember_demo.grid import limited
@@ -35,10 +37,20 @@ def few(concept):
     return ed.Concept("Harry Potter", concept.texts, concept.neutral_texts, asked)
 
 
+@pytest.fixture
+def place(request):
+    """Where the models of a test are loaded: to one device, or spread."""
+    if request.param == "spread":
+        request.getfixturevalue("spread")
+    return request.param
+
+
+@pytest.mark.parametrize("place", ["together", "spread"], indirect=True)
 @pytest.mark.parametrize("precision", ["fp32", "4bit"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_is_erased_attacked_saved_and_restored(family, precision, folders, concept, few, tmp_path):
+def test_every_family_is_erased_attacked_saved_and_restored(family, precision, place, folders, concept, few, tmp_path):
     model = ed.load_model(str(folders[family]), precision)
+    assert len(model.devices) == (2 if place == "spread" and torch.cuda.is_available() else 1)
     model.chat("Hello.", max_new_tokens=2)  # bitsandbytes may repack 4-bit weights for the CPU on the first pass
     before = snapshot(model)
     ember = ed.Ember(rank=20, delta=5.0, ratio=1.0, share=0.2, max_iter=30).fit(model, concept)
@@ -290,23 +302,49 @@ def test_a_full_memory_while_loading_is_told_as_such(folders, monkeypatch):
 
 
 def test_a_precision_whose_weights_do_not_fit_is_refused(folders, monkeypatch):
-    monkeypatch.setattr("ember_demo.memory.free_memory", lambda: 1e5)
+    monkeypatch.setattr("ember_demo.memory.free_memory", lambda *_: 1e5)
     with pytest.raises(ed.ModelError, match="needs .* MB .* free"):
         ed.load_model(str(folders["qwen2"]), "fp32")
 
 
-def test_a_model_that_is_partly_beside_the_gpus_is_refused(folders, monkeypatch):
-    load = loading.AutoModelForCausalLM.from_pretrained
+@pytest.fixture
+def gpus(monkeypatch):
+    """Called with bytes, makes GPUs with so many free, which nothing can be loaded to."""
 
-    def spread(*args, device_map, **options):
-        network = load(*args, device_map="cpu", **options)
-        network.hf_device_map = {"model": 0, "lm_head": "cpu"}
-        return network
+    def pretended(*free):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device], 80e9))
+        monkeypatch.setattr("ember_demo.memory.container_room", lambda: 64e9)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64e9))
 
-    monkeypatch.setattr(loading, "_devices", lambda: "auto")
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", spread)
-    with pytest.raises(ed.ModelError, match="does not fit on the GPUs"):
-        ed.load_model(str(folders["qwen2"]), "fp32")
+    return pretended
+
+
+@pytest.mark.parametrize(
+    "shape, free, precision, found",
+    [
+        ("llama-3.1-8b", [80e9], "bf16", {"cuda"}),
+        ("llama-3.1-8b", [12e9, 12e9], "bf16", {"0", "1"}),
+        ("llama-3.1-8b", [80e9, 80e9], "bf16", {"0"}),
+        ("llama-3.1-8b", [8e9], "bf16", {"0", "cpu"}),
+        ("llama-3.1-8b", [8e9], "auto", {"cuda"}),
+        ("llama-3.1-8b", [5e9], "4bit", {"cpu"}),
+        ("llama-3.1-8b", [6e9, 6e9], "bf16", {"0", "1", "cpu"}),
+        ("gemma-2-2b", [6e9, 6e9], "bf16", {"0", "1"}),
+        ("gemma-2-2b", [5e9], "bf16", {"0", "cpu"}),
+    ],
+)
+def test_a_model_goes_to_the_gpus_and_what_they_do_not_hold_beside_them(shape, free, precision, found, gpus):
+    gpus(*free)
+    outline = loading._outline(CONFIGS[shape](), False)
+    plan = memory.plan_precision(memory.Shape.of(outline), precision)
+    devices = loading._devices(outline, plan)
+    devices = {"": devices} if isinstance(devices, str) else devices
+    assert {str(device) for device in devices.values()} == found
+    assert plan.beside == ("stays in memory" in plan.reason) == ("cpu" in found)
 
 
 def test_missing_bitsandbytes_is_said_of_a_folder_too(folders, monkeypatch):

@@ -91,7 +91,7 @@ def test_a_container_has_what_its_limit_leaves(files, room, tmp_path, monkeypatc
 
 
 def test_retraining_that_does_not_fit_is_refused_before_the_work(model, concept, untouched, monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda: 40e6)
+    monkeypatch.setattr(memory, "free_memory", lambda *_: 40e6)
     with pytest.raises(
         ed.ModelError, match="the relearning attack .* are needed beside the loaded model, and 40 MB are free; load the model in 4 bit"
     ):

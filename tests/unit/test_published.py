@@ -161,11 +161,13 @@ def test_the_preset_of_the_paper_has_its_numbers():
     assert (ember.rank, ember.sparsity, ember.ratio, ember.delta) == (100, 0.01, 2.0, "auto")
     assert (relearning.epochs, relearning.learning_rate, relearning.batch_size, relearning.max_length) == (2, 1e-5, 1, 256)
     assert (settings["rmu"].layer, settings["rmu"].learning_rate, settings["rmu"].alpha, settings["rmu"].steering) == (7, 1e-4, 30.0, 100.0)
+    snmf = settings["snmf"]
+    assert (snmf.delta_in, snmf.delta_out, snmf.layers_in, snmf.layers_out) == (10.0, 1.0, "0-8", "0-8")
     llama = SimpleNamespace(width=4096, layers=range(32))
     assert paper_settings(llama)["ember"].rank == 200
-    assert (
-        paper_grids(llama)["rmu"]["layer"] == (7, 9, 11) and "layer" not in paper_grids(SimpleNamespace(width=64, layers=range(4)))["rmu"]
-    )
+    assert paper_grids(llama)["rmu"]["layer"] == (7, 9, 11) and paper_grids(llama)["snmf"]["layers_out"] == ("0-10", "11-21", "16-31")
+    shallow = paper_grids(SimpleNamespace(width=64, layers=range(4)))
+    assert "layer" not in shallow["rmu"] and list(shallow["snmf"]) == ["delta_in", "delta_out"]
 
 
 def test_the_preset_suits_a_model_of_another_depth(model, concept, untouched):
