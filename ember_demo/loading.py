@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import infer_auto_device_map
-from accelerate.utils import CustomDtype
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
@@ -37,7 +35,7 @@ from transformers.utils import cached_file
 
 from ember_demo.errors import ModelError, out_of_memory
 from ember_demo.language_model import LanguageModel
-from ember_demo.memory import CPU, PRECISIONS, Plan, Shape, free_memory, is_zerogpu_page, plan_precision, size
+from ember_demo.memory import BYTES, CPU, FOUR_BIT, PRECISIONS, Plan, Shape, free_memory, is_zerogpu_page, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
 
@@ -244,43 +242,60 @@ def _outline(config, trust_remote_code):
 
 
 def _devices(outline, plan):
-    """Where the weights go: all to the one device, or by accelerate over several GPUs, with what these do not hold in RAM."""
+    """Where the weights go: all to the one device, or module by module over several GPUs, with what these do not hold in RAM."""
     if is_zerogpu_page() or not torch.cuda.is_available():
         return "cpu"
     if torch.cuda.device_count() == 1 and not plan.beside:
         return "cuda"
     free = {gpu: free_memory(gpu) for gpu in range(torch.cuda.device_count())}
-    return _spread(outline, _shares(plan, free) | {"cpu": int(free_memory(CPU))}, plan.precision)
+    first = next(name for name, module in outline.named_modules() if module is outline.base_model.layers[0])
+    for room in _rooms(plan, free):
+        devices = spread(outline, room, plan.precision)
+        if CPU not in devices.values() or (plan.beside and devices[first] != CPU):
+            break
+    return devices
 
 
-def _shares(plan, free):
-    """Bytes by GPU that weights may take of what is free: on the first, with the early layers, the baseline has to work, on the others what is asked, and
-    relearning on each where its weights are."""
-    trained = plan.needs["relearning"]
-    share = trained["weights"] / sum(trained.values()) if plan.fits["relearning"] and not plan.beside else 1.0
-    spare = [plan.needs[work if plan.erases else "chat"]["work"] for work in ("rmu", "ember")]
-    return {gpu: int(max(0, min(share * room, room - spare[gpu > 0]))) for gpu, room in free.items()}
+def _rooms(plan, free):
+    """What weights may take of the bytes that are free, by GPU, from what leaves most room for work to what leaves least.
+
+    Relearning works where the weights are, RMU on the early layers, which the first GPU has.
+    """
+    *_, last = free
+    if plan.fits["relearning"] and not plan.beside:
+        trained = plan.needs["relearning"]
+        share = trained["weights"] / sum(trained.values())
+        yield {gpu: room if gpu == last else share * room for gpu, room in free.items()}
+    for first, others in (("rmu", "ember"), ("ember", "ember"), ("chat", "chat")):
+        yield {gpu: room - plan.needs[others if gpu else first]["work"] for gpu, room in free.items()}
 
 
-def _spread(outline, room, precision):
-    """A device for every module, such that each device, in their order, gets as many as it has room for (bytes)."""
-    packed = [m.weight for m in outline.base_model.modules() if isinstance(m, torch.nn.Linear)] if precision == "4bit" else []
-    packed = {id(weight) for weight in packed}
-    outline.tie_weights()
-    devices = infer_auto_device_map(
-        outline,
-        max_memory=room,
-        no_split_module_classes=outline._no_split_modules,
-        dtype=DTYPES.get(precision, torch.bfloat16),
-        special_dtypes={name: CustomDtype.INT4 for name, parameter in outline.named_parameters() if id(parameter) in packed},
-        offload_buffers=True,
-    )
-    if "disk" in devices.values():
-        raise ModelError(
-            f"The model does not fit on the devices of this machine in {precision}; load it in 4 bit, or choose a smaller one."
-        )
-    # Its name alone would mean weights that are fetched to the GPU for each use, where no edit reaches them.
-    return {name: CPU if device == "cpu" else device for name, device in devices.items()}
+def spread(outline, room, precision):
+    """A device for every module, in the model's order: each GPU gets what it has room for (bytes), RAM the rest.
+
+    accelerate would keep a layer's room free on the first GPU, for weights that it fetches there; here they stay, so that edits reach them.
+    """
+    layers = set(outline.base_model.layers)
+    inside = {module for layer in layers for module in layer.modules()} - layers
+    packed = {m for m in inside if isinstance(m, torch.nn.Linear)} if precision == "4bit" else set()
+    value = BYTES.get(precision, 2)
+    tied = outline.config.get_text_config().tie_word_embeddings
+    gpus, left, devices, home = list(room), dict(room), {}, CPU
+    for name, piece in outline.named_modules():
+        if piece in inside or (piece not in layers and list(piece.children())):
+            continue  # a part of another, or made of others
+        if tied and piece is outline.get_output_embeddings():
+            devices[name] = home
+            continue
+        size = sum(p.numel() * (FOUR_BIT if m in packed else value) for m in piece.modules() for p in m.parameters(recurse=False))
+        while gpus and left[gpus[0]] < size:
+            gpus.pop(0)
+        devices[name] = gpus[0] if gpus else CPU
+        if gpus:
+            left[gpus[0]] -= size
+        if piece is outline.get_input_embeddings():
+            home = devices[name]
+    return devices
 
 
 def load_control(concept_name, precision="fp32"):

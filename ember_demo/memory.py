@@ -32,7 +32,6 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 PRECISIONS = ("auto", "4bit", *BYTES)
 FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: nf4, with its scales quantized again (double quantization)
 WORKS = ("chat", "ember", "rmu", "relearning")
-BESIDE = "on the GPU and beside it"
 SLOWER = " What the GPU does not hold stays in memory, where it is slower."
 WORDS = {
     "chat": "chatting",
@@ -121,11 +120,6 @@ class Plan:
     def fits(self):
         """By kind of work, whether there is room for it."""
         return {work: sum(parts.values()) <= self.free for work, parts in self.needs.items()}
-
-    @property
-    def erases(self):
-        """Whether there is room for EMBER and the baseline."""
-        return self.fits["ember"] and self.fits["rmu"]
 
 
 def is_zerogpu_page():
@@ -265,16 +259,13 @@ def plan_precision(shape, precision="auto", free=None, cuda=None, ram=0.0):
     """The most exact precision in which EMBER and the baseline fit: half precision on a GPU, full on a CPU, else 4-bit.
 
     precision: the person's own choice is kept, and what fits in it is said. free: bytes, of this machine by default; ram: those beside the GPUs, which
-    are used where the model and EMBER do not fit on these alone.
+    are used where the model does not fit on these alone.
     """
     cuda = torch.cuda.is_available() if cuda is None else cuda
     if free is None:
         free, ram = free_memory(), free_memory(CPU) if cuda and not is_zerogpu_page() else 0.0
     alone = _plan(shape, precision, free, cuda)
-    if alone.fits["ember"] or not ram:
-        return alone
-    spread = _plan(shape, precision, free + ram, cuda, beside=True)
-    return spread if spread.fits["ember"] or not alone.fits["chat"] else alone
+    return alone if alone.fits["chat"] or not ram else _plan(shape, precision, free + ram, cuda, beside=True)
 
 
 def _plan(shape, precision, free, cuda, beside=False):
@@ -287,15 +278,14 @@ def _plan(shape, precision, free, cuda, beside=False):
     if precision == "auto" and find_spec("bitsandbytes"):
         choices += ("4bit",)
     for chosen in choices:
-        found = {work: needs(shape, chosen, work, cuda and not beside) for work in WORKS}
-        where = BESIDE if beside else "on the GPU" if cuda else "in memory"
-        plan = Plan(chosen, found, free, _reason(chosen, found, free, where, precision), beside)
-        if plan.erases:
+        found = {work: needs(shape, chosen, work, cuda) for work in WORKS}
+        if all(sum(found[work].values()) <= free for work in ("ember", "rmu")):
             break
-    return plan
+    return Plan(chosen, found, free, _reason(chosen, found, free, cuda, beside, precision), beside)
 
 
-def _reason(precision, found, free, where, asked):
+def _reason(precision, found, free, cuda, beside, asked):
+    where = "on the GPU and beside it" if beside else "on the GPU" if cuda else "in memory"
     total = {work: sum(parts.values()) for work, parts in found.items()}
     tight = [work for work in WORKS if total[work] > free]
     if precision == "4bit" and asked == "auto":
@@ -314,17 +304,21 @@ def _reason(precision, found, free, where, asked):
         else ""
     )
     fitting = [work for work in WORKS if work not in tight]
-    return f"{start}: {WORDS[fitting[-1]]} needs {size(total[fitting[-1]])} of {size(free)} free {where}{lasts}.{SLOWER if where == BESIDE else ''}"
+    return f"{start}: {WORDS[fitting[-1]]} needs {size(total[fitting[-1]])} of {size(free)} free {where}{lasts}.{SLOWER if beside else ''}"
 
 
 def check_room(network, precision, work):
-    """Raise ModelError where a kind of work with a loaded transformers model needs more than is free."""
-    held = Counter()
+    """Raise ModelError where a kind of work with a loaded transformers model needs more than is free.
+
+    Of a model on several devices each is to have room for its share: that of its weights, but for a 4-bit model's table, which is most of what is trained.
+    """
+    held, shape, home = Counter(), Shape.of(network), network.get_input_embeddings().weight.device
     for parameter in network.parameters():
         held[parameter.device] += parameter.nbytes
-    whole = needs(Shape.of(network), precision, work, cuda=CPU not in held or is_zerogpu_page())["work"]
     for device, weights in held.items():
-        needed, free = whole * weights / held.total(), free_memory(device)
+        share = 1 if precision == "4bit" and device == home else weights / held.total()
+        needed = share * needs(shape, precision, work, device.type == "cuda" or is_zerogpu_page())["work"]
+        free = free_memory(device)
         if needed > free:
             where = f" on {device}" if len(held) > 1 else ""
             less = "choose a smaller model" if precision == "4bit" else "load the model in 4 bit, or choose a smaller one"

@@ -44,10 +44,12 @@ LLAMA = (
 
 
 def paper_grids(model):
-    """The paper's grids by eraser, for a model of this size; without their layers where the model is less deep than the paper's."""
+    """The paper's grids by eraser, for a model of this size; RMU's layers where the model is not much less deep than the paper's, SNMF's where it is as deep."""
     depth, grids = LLAMA if model.width >= WIDE else GEMMA
-    deep = len(model.layers) >= depth
-    return {name: {key: values for key, values in grid.items() if deep or not key.startswith("layer")} for name, grid in grids.items()}
+    as_deep = {RMU.name: max(grids[RMU.name]["layer"]) < len(model.layers) // 2, SNMF.name: len(model.layers) == depth}
+    return {
+        name: {key: values for key, values in grid.items() if as_deep[name] or not key.startswith("layer")} for name, grid in grids.items()
+    }
 
 
 def paper_settings(model):
@@ -55,7 +57,7 @@ def paper_settings(model):
 
     EMBER: rank 100 or 200, 1% of the tokens a feature, ratio 2 and no share rule (the paper has a judge instead), delta from its grid.
     RMU: the middle of its grids, which `--tune` searches. SNMF: as for the one concept whose setting is published, 10 in and 1 out on the first third of
-    the layers; `--tune` searches its grids too. Relearning: AdamW at 1e-5, weight decay 0.01, batch 1, 256 tokens, 2 epochs.
+    the paper's models; `--tune` searches its grids too. Relearning: AdamW at 1e-5, weight decay 0.01, batch 1, 256 tokens, 2 epochs.
     """
     grids = paper_grids(model)
     middle = {name: values[(len(values) - 1) // 2] for name, values in grids[RMU.name].items()}

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import ember_demo as ed
 from ember_demo import loading
+from ember_demo.memory import BYTES, Shape, weights_size
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +61,10 @@ def load_spread(monkeypatch):
     load = AutoModelForCausalLM.from_pretrained
 
     def halves(outline, plan):
-        layers = [
-            sum(p.numel() for p in layer.parameters()) * (0.25 if plan.precision == "4bit" else 1) for layer in outline.base_model.layers
-        ]
-        table = outline.get_input_embeddings().weight.numel()
-        kept_free = max(layers) if outline.config.tie_word_embeddings else table  # by accelerate, for what it would fetch
-        room = (table + 0.6 * sum(layers) + kept_free) * (2 if plan.precision == "4bit" else 4)
-        return loading._spread(outline, {0: int(room), "cpu": 10**9}, plan.precision)
+        shape = Shape.of(outline)
+        table = shape.table * BYTES.get(plan.precision, 2)
+        layers = weights_size(shape, plan.precision) - table * (1 if shape.tied else 2)
+        return loading.spread(outline, {0: table + 0.6 * layers}, plan.precision)
 
     def wrapped(*args, **options):
         network = load(*args, **options)

@@ -31,7 +31,7 @@ class SNMF(Eraser):
     """
 
     name: ClassVar[str] = "snmf"
-    touches: ClassVar[str] = "MLP input and output weights of the early layers, of the concept's neurons"
+    touches: ClassVar[str] = "MLP input and output weights of the concept's neurons, in early layers unless others are named"
     description: ClassVar[str] = (
         "Finds groups of neurons that respond to the concept, and takes out of their weights the direction in which they write."
     )
@@ -129,7 +129,7 @@ def _layers(model, named, last):
         return range(round(last * deepest) + 1)
     numbers = re.fullmatch(r"(\d{1,3})-(\d{1,3})", named)
     if not numbers or not int(numbers[1]) <= int(numbers[2]) <= deepest:
-        raise ModelError(f"SNMF's layers {named!r} are not layers of {model.id}; give the first and the last, from 0-0 to 0-{deepest}.")
+        raise ModelError(f"SNMF's layers {named!r} are not layers of {model.id}; give the first and the last, such as 0-{deepest}.")
     return range(int(numbers[1]), int(numbers[2]) + 1)
 
 

@@ -156,9 +156,10 @@ def shared_model(model_id, precision, progress=silent):
     """One copy of a model for all visitors, the two used last; another is loaded again when it is asked for. Call it while holding the model lock."""
     key = (model_id, precision)
     if key not in _loaded:
-        describe(model_id, precision)
-        if len(_loaded) >= KEPT:
+        kept = 0 if describe(model_id, precision).plan.beside else KEPT - 1  # others must not hold the GPU that it is too large for
+        if len(_loaded) > kept:
             fetch(model_id, progress=progress)  # what cannot be had takes no other's place
+        while len(_loaded) > kept:
             _loaded.popitem(last=False)
         _loaded[key] = load_model(model_id, precision, progress=progress)
     _loaded.move_to_end(key)

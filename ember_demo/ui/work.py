@@ -123,22 +123,26 @@ def _end():
         worker.join(timeout=30)
 
 
-def close_held(closed):
+def _close_held(closed):
     """Close the generators that a closed one still holds."""
     for held in gc.get_referents(closed):
         if isinstance(held, GeneratorType):
             held.close()
-            close_held(held)
+            _close_held(held)
 
 
-async def _close_all(iterator, *, close=SyncToAsyncIterator.aclose):
-    await close(iterator)
-    close_held(iterator.iterator)
+_aclose = SyncToAsyncIterator.aclose
+
+
+async def close_all(iterator):
+    """As Gradio closes a handler's generator, with what that still holds."""
+    await _aclose(iterator)
+    _close_held(iterator.iterator)
 
 
 # There a closed generator keeps what it held (CPython issue 118272), so Gradio's, of a visitor who left, would keep ours open.
 if (3, 12) <= sys.version_info < (3, 12, 4):
-    SyncToAsyncIterator.aclose = _close_all
+    SyncToAsyncIterator.aclose = close_all
 
 
 # Elsewhere than on ZeroGPU this is the same function.

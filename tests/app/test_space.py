@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import psutil
 import pytest
 import torch
 from gradio_client import Client
@@ -57,7 +58,7 @@ def forked(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70e9, 80e9))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(memory, "container_room", lambda: 5e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5e9))
     return lambda is_child: monkeypatch.setitem(sys.modules, "spaces.zero.wrappers", SimpleNamespace(forked=is_child))
 
 

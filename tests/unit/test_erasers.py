@@ -328,7 +328,7 @@ def test_a_projection_edits_the_layers_that_are_named(model, concept):
     changes = eraser.fit(model, concept, seed=1).changes
     assert set(changes) == {model.mlp_outputs[1], model.mlp_outputs[2], model.mlp_inputs(2)[0]}
     for wrong in ("2-1", "0-4", "1", "a-b", ""):
-        with pytest.raises(ed.ModelError, match="from 0-0 to 0-3"):
+        with pytest.raises(ed.ModelError, match="such as 0-3"):
             replace(eraser, layers_out=wrong).fit(model, concept)
 
 

@@ -326,15 +326,21 @@ def gpus(monkeypatch):
 @pytest.mark.parametrize(
     "shape, free, precision, found",
     [
-        ("llama-3.1-8b", [80e9], "bf16", {"cuda"}),
-        ("llama-3.1-8b", [12e9, 12e9], "bf16", {"0", "1"}),
-        ("llama-3.1-8b", [80e9, 80e9], "bf16", {"0"}),
-        ("llama-3.1-8b", [8e9], "bf16", {"0", "cpu"}),
+        ("llama-3.1-8b", [80e9], "auto", {"cuda"}),
         ("llama-3.1-8b", [8e9], "auto", {"cuda"}),
-        ("llama-3.1-8b", [5e9], "4bit", {"cpu"}),
+        ("llama-3.1-8b", [12e9, 12e9], "auto", {"0", "1"}),
+        ("llama-3.1-8b", [10e9, 10e9], "auto", {"0", "1"}),
+        ("llama-3.1-8b", [80e9, 80e9], "bf16", {"0"}),
+        ("llama-3.1-8b", [90e9, 90e9], "bf16", {"0", "1"}),
+        ("llama-3.1-8b", [8e9], "bf16", {"0", "cpu"}),
+        ("llama-3.1-8b", [5e9], "4bit", {"0", "cpu"}),
         ("llama-3.1-8b", [6e9, 6e9], "bf16", {"0", "1", "cpu"}),
-        ("gemma-2-2b", [6e9, 6e9], "bf16", {"0", "1"}),
+        ("llama-3.1-8b", [1e9], "4bit", {"cpu"}),
+        ("gemma-2-2b", [4e9, 4e9], "bf16", {"0", "1"}),
+        ("gemma-2-2b", [34e9, 34e9], "bf16", {"0", "1"}),
+        ("gemma-2-2b", [3.5e9], "auto", {"cuda"}),
         ("gemma-2-2b", [5e9], "bf16", {"0", "cpu"}),
+        ("gemma-2-2b", [2e9], "auto", {"0", "cpu"}),
     ],
 )
 def test_a_model_goes_to_the_gpus_and_what_they_do_not_hold_beside_them(shape, free, precision, found, gpus):

@@ -1,5 +1,6 @@
 """Work behind the page: one at a time, in turn, stopped when its visitor leaves."""
 
+import asyncio
 import pickle
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 
 import pytest
+from gradio.utils import SyncToAsyncIterator
 
 from ember_demo.errors import EmberDemoError
 from ember_demo.ui import work
@@ -144,7 +146,10 @@ def test_what_a_closed_generator_still_holds_is_closed():
     """As on Python 3.12.0 to 3.12.3, where closing one ends it and leaves what it reads as it was."""
 
     class Closed(list):
-        """To the collector it looks like one."""
+        """To the collector it looks like one that holds others."""
+
+        def close(self):
+            pass
 
     def handler():
         for event in work.run(slow, 200):
@@ -153,8 +158,7 @@ def test_what_a_closed_generator_still_holds_is_closed():
     ours = handler()
     while next(ours).message != "Step 3":
         pass
-    gradios = Closed([ours])
-    work.close_held(gradios)
+    asyncio.run(work.close_all(SyncToAsyncIterator(Closed([ours]), None)))
     ended = time.monotonic() + 30
     while work.MODEL_LOCK.locked() and time.monotonic() < ended:
         time.sleep(0.05)
