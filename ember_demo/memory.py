@@ -122,6 +122,12 @@ class Plan:
         return {work: sum(parts.values()) <= self.free for work, parts in self.needs.items()}
 
 
+def trim():
+    """Give freed memory back to the system: else glibc keeps some for itself, more with every study."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def is_zerogpu_page():
     """Whether this process serves the page of a ZeroGPU Space: there torch says that it has a GPU, and only forked children, which do the work, have one."""
     return _forked() is False

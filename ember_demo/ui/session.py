@@ -182,7 +182,7 @@ def _move_to_lent_gpu(key):
 class LeftWeights:
     """The weights that attacks left, each set as large as its model: the latest, up to `most` bytes in all, whoever they are of."""
 
-    def __init__(self, most=1e9):
+    def __init__(self, most=5e8):
         self.most, self._kept, self._lock = most, OrderedDict(), Lock()
 
     def keep(self, weights):

@@ -14,6 +14,7 @@ from typing import Any
 from gradio.utils import SyncToAsyncIterator
 
 from ember_demo.errors import NO_ROOM, EmberDemoError, Stopped, out_of_memory
+from ember_demo.memory import trim
 
 try:
     import spaces  # only there is where a Hugging Face Space may lend a GPU
@@ -57,6 +58,7 @@ def run(work, *args, here=False):
     def end():
         try:
             _close(running)
+            trim()
         finally:
             MODEL_LOCK.release()
 
