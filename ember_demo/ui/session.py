@@ -5,8 +5,9 @@ import secrets
 import shutil
 import tempfile
 import time
+import weakref
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -28,6 +29,7 @@ class Turn:
 
     def __init__(self):
         self._lock, self.done = Lock(), 0
+        self.latest = lambda: None  # a weak reference to the session as its work left it last
 
     def __reduce__(self):
         return Turn, ()
@@ -37,17 +39,11 @@ class Turn:
         return self._lock.locked()
 
     @contextmanager
-    def taken(self, patience=3.0, done=None):
-        """Hold it; gr.Error where it is not free within so many seconds, in which work that was stopped ends, or where other work ended meanwhile.
-
-        done: how many works had ended when this one's session was read.
-        """
-        done = self.done if done is None else done
+    def taken(self, patience=3.0):
+        """Hold it; gr.Error where it is not free within so many seconds, in which work that ends or was stopped lets go of it."""
         if not self._lock.acquire(timeout=patience):
             raise gr.Error("Your other work is still running; wait for it or stop it, then try again.")
         try:
-            if done != self.done:
-                raise gr.Error("Your other work has just ended; try again.")
             yield
             self.done += 1
         finally:
@@ -55,15 +51,23 @@ class Turn:
 
 
 def in_turn(handler):
-    """A handler, a generator whose first argument is the session, that waits for its visitor's other work or refuses."""
+    """A handler, a generator whose first argument is the session, that waits a little for its visitor's other work, and goes on from what that left."""
 
     @functools.wraps(handler)
     def guarded(session, *args, **kwargs):
         done = session.turn.done
         if session.turn.busy:
             yield gr.skip()  # before the wait: Gradio can only close a generator that has yielded
-        with session.turn.taken(done=done):
-            yield from handler(session, *args, **kwargs)
+        with session.turn.taken():
+            if done != session.turn.done:  # other work ended since this one's session was read
+                session = session.turn.latest() or session
+            session.turn.latest = weakref.ref(session)
+            with closing(handler(session, *args, **kwargs)) as going:
+                for values in going:
+                    for value in values:
+                        if isinstance(value, Session):
+                            session.turn.latest = weakref.ref(value)
+                    yield values
 
     return guarded
 

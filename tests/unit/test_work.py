@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from gradio.utils import SyncToAsyncIterator
 
 from ember_demo.errors import EmberDemoError
 from ember_demo.ui import work
+from ember_demo.ui.session import Session, in_turn
 
 
 def slow(steps, progress):
@@ -163,3 +165,40 @@ def test_what_a_closed_generator_still_holds_is_closed():
     while work.MODEL_LOCK.locked() and time.monotonic() < ended:
         time.sleep(0.05)
     assert not work.MODEL_LOCK.locked()
+
+
+def test_work_begun_while_other_work_ends_goes_on_from_what_that_left():
+    """A visitor presses Attack on seeing the last answer, a moment before the asking has ended."""
+
+    @in_turn
+    def ask(session):
+        yield "Asking", replace(session, turns=["asked"])
+        yield "", replace(session, turns=["asked", "answered"])
+
+    @in_turn
+    def attack(session):
+        yield "Over", replace(session, results={"after": session.turns})
+
+    session = Session("pocket", "auto")
+    asking, attacking = ask(session), attack(session)
+    kept = [next(asking)]
+    next(attacking)  # as it stood when it was pressed; it waits
+    kept += asking
+    assert next(attacking)[1].results == {"after": ["asked", "answered"]}
+
+
+def test_work_that_is_closed_closes_what_it_runs():
+    closed = []
+
+    @in_turn
+    def handler(session):
+        try:
+            yield "Working", session
+        finally:
+            closed.append(session)
+
+    session = Session("pocket", "auto")
+    working = handler(session)
+    next(working)
+    working.close()
+    assert closed and not session.turn.busy
