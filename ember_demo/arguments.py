@@ -30,7 +30,7 @@ def _parser():
     study = commands.add_parser("study", help="erase a concept, score, attack; write report.json and report.html")
     _add_model(study)
     _add_concept(study, "or --grid")
-    study.add_argument("--erasers", default="ember,rmu", help="comma-separated; see `erasers`")
+    study.add_argument("--erasers", default="ember,rmu", help="comma-separated, or all; default: ember,rmu; `erasers` lists them")
     study.add_argument("--attacks", help="comma-separated, all or none; default: relearning, in the form that the concept has material for")
     study.add_argument(
         "--tune", type=_count, default=0, metavar="N", help="first search each eraser's settings by N trials on the validation questions"
@@ -41,13 +41,7 @@ def _parser():
         help="with --texts: the model writes no questions, so nothing is scored or attacked, and EMBER needs --set ember.delta=5 or the like",
     )
     study.add_argument("--preset", default="default", choices=("default", "paper"), help="paper: the published settings for the model")
-    study.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME.SETTING=VALUE",
-        help="another value, as JSON, for a setting of an eraser or attack, such as rmu.steps=80; may be given several times",
-    )
+    _add_settings(study, "an eraser or attack")
     study.add_argument(
         "--grid", type=Path, metavar="FILE", help="JSON: many models, concepts and seeds; what is done already is not done again"
     )
@@ -59,8 +53,13 @@ def _parser():
     erase = commands.add_parser("erase", help="erase a concept and save it: the edit, or the whole edited model")
     _add_model(erase)
     _add_concept(erase)
-    erase.add_argument("--erasers", default="ember,rmu", help="comma-separated, applied one after the other")
-    erase.add_argument("--delta", type=float, help="of EMBER; default: chosen on the validation questions")
+    erase.add_argument(
+        "--erasers",
+        default="ember,rmu",
+        help="comma-separated, all applied to one model, one after the other; default: ember,rmu (EMBER, then RMU); `erasers` lists them",
+    )
+    erase.add_argument("--delta", type=float, help="EMBER's strength; default: chosen on the validation questions")
+    _add_settings(erase, "an eraser")
     erase.add_argument("--whole", action="store_true", help="save the whole edited model, for plain transformers")
     erase.add_argument("--push", metavar="NAME", help="upload it to the Hub as yourname/NAME, with your own login; private")
     erase.add_argument("--public", action="store_true", help="with --push: for everybody to see")
@@ -168,6 +167,16 @@ def _add_concept(parser, otherwise=""):
         "--judge", help="who chooses EMBER's features: `self`, a chat model's Hub id, or a base URL; default: a numeric rule"
     )
     parser.add_argument("--published", metavar="SOURCE", help="a folder or Hub dataset with the authors' fitted features for EMBER")
+
+
+def _add_settings(parser, whose):
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME.SETTING=VALUE",
+        help=f"another value, as JSON, for a setting of {whose}, such as rmu.steps=80; may be given several times",
+    )
 
 
 def _seed(text):

@@ -6,7 +6,6 @@ import shlex
 import sys
 import tempfile
 from dataclasses import asdict, replace
-from types import MappingProxyType
 
 from ember_demo.arguments import read
 from ember_demo.errors import NO_ROOM, ArgumentError, EmberDemoError, out_of_memory
@@ -66,7 +65,7 @@ def _study(options):
         if len(sole) == 1:
             _configured(sole[0], model, options, settings).check(model)
 
-    model, concept = _model_and_concept(options, progress, check)
+    model, concept = _model_and_concept(options, progress, check, not options.no_questions)
     if options.attacks is None and not options.no_questions:
         attacks = choose_by_name([default_attack(concept)], ATTACKS, "attack")
         _refuse_unused(settings, erasers, attacks)
@@ -97,11 +96,11 @@ def _refuse_without_ember(options, erasers):
         raise ArgumentError(f"--{given[0]} is of EMBER, which is not among --erasers; add it there, or leave --{given[0]} out.")
 
 
-def _refuse_unused(settings, erasers, attacks):
+def _refuse_unused(settings, erasers, attacks, among="--erasers or --attacks"):
     names = [thing.name for thing in (*erasers, *attacks)] + ["ember" for thing in erasers if hasattr(thing, "ember")]
     unused = [name for name in settings if name not in names]
     if unused:
-        raise ArgumentError(f"--set names {unused[0]}, which is not in this study; name it in --erasers or --attacks, or leave it out.")
+        raise ArgumentError(f"--set names {unused[0]}, which is not among {among}; add it there, or leave it out.")
 
 
 def _searched(model, concept, erasers, options, progress):
@@ -167,7 +166,7 @@ def _erase(options):
 
     from ember_demo.erasers import ERASERS
     from ember_demo.progress import part, terminal
-    from ember_demo.settings import with_settings
+    from ember_demo.settings import read_settings
     from ember_demo.share import check_login, check_whole, made_folder, push, save_edit, save_model
     from ember_demo.study import choose_by_name
 
@@ -175,16 +174,18 @@ def _erase(options):
     if not erasers:
         raise ArgumentError(f"Name an eraser: {', '.join(ERASERS)}.")
     _refuse_without_ember(options, erasers)
-    if options.delta is not None:
-        with_settings(ERASERS["ember"](), {"delta": options.delta})
+    delta = [] if options.delta is None else [f"ember.delta={options.delta}"]
+    settings = read_settings(delta + options.set)
+    _refuse_unused(settings, erasers, (), "--erasers")
     progress = terminal()
     if options.push:
         check_login()
     made_folder(options.out)
-    model, concept = _model_and_concept(options, progress)
+    # By a strength that is given nothing is chosen, and erasing scores nothing.
+    model, concept = _model_and_concept(options, progress, write=settings.get("ember", {}).get("delta", "auto") == "auto")
     if options.whole:
         check_whole(model)
-    eraser = reduce(add, [_configured(e, model, options) for e in erasers])
+    eraser = reduce(add, [_configured(e, model, options, settings) for e in erasers])
     edit = eraser.fit(model, concept, options.seed, part(progress, 0.1, 1))
     (save_model if options.whole else save_edit)(model, concept.name, edit, options.out)
     words = edit.details.get("edited_tokens", [])
@@ -195,7 +196,7 @@ def _erase(options):
         print(f"Uploaded: {push(options.out, options.push, private=not options.public)}")
 
 
-def _model_and_concept(options, progress, check=lambda model: None):
+def _model_and_concept(options, progress, check=lambda model: None, write=True):
     """The model loaded and the concept read; what can be refused without the model is refused before it is loaded, and what `check` refuses before the
     model writes questions, which takes minutes."""
     from ember_demo.loading import load_model
@@ -209,12 +210,10 @@ def _model_and_concept(options, progress, check=lambda model: None):
     concept = None if texts else load_concept(options.concept, data=options.data)
     model = load_model(options.model, options.precision, options.trust_remote_code)
     check(model)
-    # By a strength that is given nothing is chosen, and erasing scores nothing.
-    needs_questions = getattr(options, "delta", None) is None and not getattr(options, "no_questions", False)
-    return model, concept or load_concept(options.concept, model, texts=texts, write=needs_questions, progress=progress)
+    return model, concept or load_concept(options.concept, model, texts=texts, write=write, progress=progress)
 
 
-def _configured(thing, model, options, settings=MappingProxyType({})):
+def _configured(thing, model, options, settings):
     """An eraser or attack with what the options say of it, and last what --set says; what follows from EMBER, with what they say of EMBER."""
     from ember_demo.presets import PAPER, paper_settings
     from ember_demo.settings import with_settings
@@ -227,8 +226,6 @@ def _configured(thing, model, options, settings=MappingProxyType({})):
         changes = {name: getattr(options, name) for name in ("published", "judge") if getattr(options, name)}
         if options.keep:
             changes["keep"] = tuple(_names(options.keep))
-        if getattr(options, "delta", None) is not None:
-            changes["delta"] = options.delta
         thing = replace(thing, **changes)
     return with_settings(thing, settings.get(thing.name, {}))
 

@@ -164,7 +164,7 @@ def feature_cards(features, limit=12):
             if "confidence" in feature
             else ""
         )
-        strength = f", strength {feature['strength']:.3g}" if "strength" in feature else ""
+        strength = f", activation {feature['strength']:.3g}" if "strength" in feature else ""
         cards.append(f"<div><b>{feature['share']:.0%} the concept's own{strength}</b><br><small>{words}</small>{judge}</div>")
     more = f"<p class=note>... and {len(features) - limit} more.</p>" if len(features) > limit else ""
     return f"<div class=cards>{''.join(cards)}</div>{more}"
@@ -323,17 +323,23 @@ def embedding_map(points, before, after, width=340, height=300):
     return f"<div class=maps>{''.join(parts)}</div><p class=legend>{legend}</p>"
 
 
-def conversation(turns, columns):
-    """Questions and every model's answer to each, row by row.
+CUT_OFF = " ... (cut off)"
 
-    turns: dicts with `question`, `reference` (or None) and `answers` by column key: text, and `right` (None where nothing is known).
+
+def conversation(turns, columns):
+    """Questions and every model's answer to each, row by row, the latest first.
+
+    turns: dicts with `question`, `reference` (or None), `taught` (whether an attacker may train on it) and `answers` by column key: text, and
+    `right` (None where nothing is known, or the answer has no end).
     columns: (key, heading, remark, color) each.
     """
     if not turns:
         return "<p class=note>Nothing has been asked yet.</p>"
     rows = []
-    for turn in turns:
-        reference = f" <span class=reference>Right answer: {escape(turn['reference'])}</span>" if turn["reference"] else ""
+    for turn in reversed(turns):
+        reference = f"Right answer: {escape(turn['reference'])}" if turn["reference"] else ""
+        if turn.get("taught") and any(" after " in key for key in turn["answers"]):
+            reference += ". This fact is among those that an attacker retrains on."
         cells = []
         for key, heading, remark, line in columns:
             answer = turn["answers"].get(key)
@@ -342,14 +348,16 @@ def conversation(turns, columns):
             mark = {
                 True: "<span class=right>&#10003; holds the right answer</span>",
                 False: "<span class=wrong>&#10007; not right</span>",
-                None: "",
+                None: "<span class=wrong>&#10007; no end, so no answer</span>" if reference and answer["text"].endswith(CUT_OFF) else "",
             }[answer["right"]]
             text = escape(answer["text"]) or "<i>...</i>"
             cells.append(
                 f"<div class=answer style='border-top-color:{line}'><span class=who><b>{escape(heading)}</b><small>{escape(remark)}</small></span>"
                 f"<p>{text}</p>{mark}</div>"
             )
-        rows.append(f"<section><h2>{escape(turn['question'])}{reference}</h2><div class=answers>{''.join(cells)}</div></section>")
+        rows.append(
+            f"<section><h2>{escape(turn['question'])} <span class=reference>{reference}</span></h2><div class=answers>{''.join(cells)}</div></section>"
+        )
     return f"<div class=talk role=log aria-label='Questions and answers'>{''.join(rows)}</div>"
 
 

@@ -14,6 +14,10 @@ SHORT = " Answer in a few words."
 TURNS = ("relearn", "validation", "test", "test")  # splits, in turn
 FEWEST = 8  # kept questions on the concept
 LONGEST = 8  # words of an answer
+WITHOUT = (
+    "erase without questions, at a strength of your choice (on the command line by erase --delta 5, or by study --no-questions --set ember.delta=5; in "
+    "Python by load_concept(..., write=False) and Ember(delta=5)); or, in Python, give questions of your own by Concept(..., questions=[...])."
+)
 GENERAL = ("geography", "history", "science", "animals", "food", "music", "sports", "everyday life")
 
 
@@ -38,11 +42,12 @@ def write_questions(model, name, progress=silent):
             here = split.setdefault(normalise(answer), TURNS[len(split) % len(TURNS)])
             questions.append(Question(text, answer, kind=kind, split=here, subject=text))
     kept = sum(q.kind == "concept" for q in questions)
+    if not written:
+        raise ConceptError(f"The model could not write any question on {name}: take a chat model; {WITHOUT}")
     if kept < FEWEST:
         raise ConceptError(
             f"The model answers only {kept} of {written} questions on {name} alike in two phrasings; at least {FEWEST} are needed. "
-            "It may not know the subject, or be too small to write questions: choose a larger model; erase without questions, at a strength of your choice "
-            "(--no-questions and --set ember.delta=5, or erase --delta 5); or, in Python, give questions of your own."
+            f"It may not know the subject, or be too small to write questions: choose a larger model; {WITHOUT}"
         )
     return [replace(q, wrong=_others(q, questions)) for q in questions]
 

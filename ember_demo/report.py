@@ -29,7 +29,8 @@ from ember_demo.wording import about, label
 CSS = (
     pictures.CSS
     + """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
+body{font:16px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
+p,ul,.bar{max-width:60rem}
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}.lead{font-size:1.15rem}
 .note{color:#5b6675;opacity:1;overflow-wrap:anywhere}svg{max-width:100%;height:auto}pre{white-space:pre-wrap}
 .replies td,.replies th{text-align:left;vertical-align:top}.replies{table-layout:fixed;min-width:44rem;overflow-wrap:anywhere}.replies thead th:first-child{width:22%}
@@ -37,7 +38,7 @@ h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem}.lead{font-size:1.15re
 svg{color:#1c2430;background:#fff;border-radius:8px}}
 @media print{@page{margin:15mm}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{max-width:none;margin:0;padding:0;font-size:10.5pt}
 h2,summary{break-after:avoid}svg,tr,.bar,.cards>div,li{break-inside:avoid}thead{display:table-header-group}
-.scroll,.tokens{overflow:visible;max-height:none}.scores{font-size:8pt;min-width:0}.scores th,.scores td{padding:.15rem .2rem}}
+.scroll,.tokens{overflow:visible;max-height:none}.scores{font-size:7pt;min-width:0}.scores th,.scores td{padding:.15rem .1rem}}
 """
 )
 
@@ -49,7 +50,7 @@ def write_report(report, folder):
 
 
 GUESSING = "Above guessing: what guessing among four options gets right is taken out, so that 0% is guessing and 100% all right."
-RETRAINING = ("relearning", "relearning-paragraphs")
+RETRAINING = {"relearning": "other facts", "relearning-paragraphs": "paragraphs"}  # on what
 TENTH = 0.1  # what counts as something that came back, or as more of it, in a sentence
 
 
@@ -132,7 +133,7 @@ def verdict(report):
         left = ", ".join(f"{label(v)} {tenths(s['concept_accuracy'])}" for v, s in variants.items())
         outcome = f": of 10 answers on it, {left}" if left else ""
         return f"{concept} was erased{outcome}. No attack was run, so nothing is known of how well that holds."
-    how = f"After retraining on other material about {concept}" if attack in RETRAINING else f"Of {concept}, under {attack}"
+    how = f"After retraining on {RETRAINING[attack]} about {concept}" if attack in RETRAINING else f"Of {concept}, under {attack}"
     return f"{how}, {came_back(report['attacks'], attack)}."
 
 
@@ -184,8 +185,9 @@ def to_html(report):
             f"{escape(model['precision'])}; seed {report['seed']}.</p>"
         ),
     ]
-    if report["variants"]:
-        sections.append("<h2>What each variant still knows</h2>" + score_bars(report["variants"], report["concept"]))
+    scored = report["variants"] | ({"control": report["control"]} if report.get("control") else {})
+    if scored:
+        sections.append("<h2>What each variant still knows</h2>" + score_bars(scored, report["concept"]))
     for attack, results in report["attacks"].items():
         sections.append(
             f"<h2>Under attack: {escape(attack)}</h2>{_about(attack)}"
@@ -195,11 +197,8 @@ def to_html(report):
             + _found(results)
         )
     sections += [f"<p class=note>{escape(label(name))} was left out. {escape(why)}</p>" for name, why in report.get("skipped", {}).items()]
-    if report["variants"]:
-        control = {"control": report["control"]} if report.get("control") else {}
-        sections.append(
-            "<h2>Scores</h2>" + score_table(report["variants"] | control) + definitions(report["variants"] | control) + _answers(report)
-        )
+    if scored:
+        sections.append("<h2>Scores</h2>" + score_table(scored) + definitions(scored) + _answers(report))
     else:
         sections.append("<p>There were no questions on this concept, so nothing was scored.</p>")
     if report.get("trace"):

@@ -20,6 +20,7 @@ class DirectionAblation(Attack):
     """
 
     name: ClassVar[str] = "direction-ablation"
+    title: ClassVar[str] = "Take out what tells it from the public model"
     threat_model: ClassVar[str] = BASE
     description: ClassVar[str] = (
         "Compares the erased model's inner states with the public model's, and takes the direction between the two out of them."

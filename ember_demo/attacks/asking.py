@@ -41,6 +41,7 @@ class Respelling(Asking):
     """The subject's name in other letters: EMBER edits only the tokens that it has seen."""
 
     name: ClassVar[str] = "respelling"
+    title: ClassVar[str] = "Spell names in other ways"
     description: ClassVar[str] = (
         "Asks the same questions with the subject's name in other letters: lower case, capitals, apart, with a slip, in look-alikes."
     )
@@ -67,6 +68,7 @@ class Prompting(Asking):
     """Another frame around the question: role play, hints, examples, an answer begun."""
 
     name: ClassVar[str] = "prompting"
+    title: ClassVar[str] = "Coax it with other prompts"
     description: ClassVar[str] = (
         "Puts the same questions in other frames: role play, four options as a hint, solved examples, an answer begun, a claim that it is known."
     )
@@ -106,6 +108,7 @@ class Rewording(Attack):
     """
 
     name: ClassVar[str] = "rewording"
+    title: ClassVar[str] = "Ask in other languages and words"
     threat_model: ClassVar[str] = PROMPTS
     description: ClassVar[str] = (
         "Asks in French, German and Spanish, and with a description in the place of the name; the public model does the rewriting."

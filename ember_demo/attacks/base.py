@@ -52,9 +52,10 @@ class AttackResult:
 
 
 class Attack(ABC):
-    """Subclasses are frozen dataclasses of their settings, with a `name`, a `threat_model` and a `description`."""
+    """Subclasses are frozen dataclasses of their settings, with a `name`, a `title` in plain words, a `threat_model` and a `description`."""
 
     name: str
+    title: str
     threat_model: str
     description: str
     points = 2  # of its curve

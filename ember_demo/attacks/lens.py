@@ -24,6 +24,7 @@ class LogitLens(Attack):
     """Answers after each layer, as if it were the last; the best layer on the validation questions counts."""
 
     name: ClassVar[str] = "logit-lens"
+    title: ClassVar[str] = "Read the answer in inner layers"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = "Reads the answer after each layer inside the model, in case a later layer only covers it up."
 
@@ -59,6 +60,7 @@ class LinearProbe(Attack):
     """
 
     name: ClassVar[str] = "linear-probe"
+    title: ClassVar[str] = "Learn to read its inner states"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = (
         "Learns, on what the attacker knows, to read answers off the model's inner states, and lets that choose among four options for the rest, or "

@@ -15,6 +15,7 @@ class Quantization(Attack):
     """Every linear weight of the blocks to 8 and to 4 bits and back; the better of the two on the validation questions counts."""
 
     name: ClassVar[str] = "quantization"
+    title: ClassVar[str] = "Store its weights more coarsely"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = "Rounds the erased model's weights to 8 and to 4 bits: what was erased by small changes may round back."
 

@@ -102,6 +102,7 @@ class Relearning(FineTuning):
     """Retraining on facts T, tested on independent facts V (RTT, arXiv 2410.08827): what returns was never deleted."""
 
     name: ClassVar[str] = "relearning"
+    title: ClassVar[str] = "Retrain on facts"
     trains_on_facts: ClassVar[bool] = True
     description: ClassVar[str] = (
         "Fine-tunes the erased model on some facts of the concept and asks about others: what comes back had only been hidden."
@@ -116,6 +117,7 @@ class RelearningParagraphs(FineTuning):
     """Full fine-tuning on paragraphs about the concept (the attack of arXiv 2606.03695, appendix)."""
 
     name: ClassVar[str] = "relearning-paragraphs"
+    title: ClassVar[str] = "Retrain on texts"
     description: ClassVar[str] = "Fine-tunes the erased model on paragraphs about the concept, as in the paper, and asks it questions."
 
     epochs: int = 2
@@ -132,6 +134,7 @@ class RelearningNeighbour(FineTuning):
     """Benign relearning: on what is close to the concept and not of it (arXiv 2406.13356)."""
 
     name: ClassVar[str] = "relearning-neighbour"
+    title: ClassVar[str] = "Retrain on a neighbouring subject"
     description: ClassVar[str] = (
         "Fine-tunes the erased model on a neighbouring subject, where nothing of the concept is said, and asks about the concept."
     )
@@ -148,6 +151,7 @@ class RelearningUnrelated(FineTuning):
     """The control of benign relearning: on general knowledge. What comes back under it takes any training at all."""
 
     name: ClassVar[str] = "relearning-unrelated"
+    title: ClassVar[str] = "Retrain on anything else"
     description: ClassVar[str] = "Fine-tunes the erased model on general knowledge: the comparison for the neighbouring subject."
 
     epochs: int = 2
@@ -162,6 +166,7 @@ class RelearningRows(Relearning):
     """Trains only the embedding rows that look edited, at a high rate; of a weight-only erasure that is next to nothing."""
 
     name: ClassVar[str] = "relearning-rows"
+    title: ClassVar[str] = "Retrain the edited words alone"
     description: ClassVar[str] = (
         "Fine-tunes only the words that look edited, ten times as fast, on some facts of the concept, and asks about others."
     )
@@ -197,6 +202,7 @@ class RelearningSweep(Relearning):
     """
 
     name: ClassVar[str] = "relearning-sweep"
+    title: ClassVar[str] = "Retrain at several rates"
     description: ClassVar[str] = (
         "Fine-tunes at several rates, on half of the facts and at the best rates on all of them, and keeps the attacker that gets most back."
     )

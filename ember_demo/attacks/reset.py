@@ -68,6 +68,7 @@ class BaseReset(Reset):
     """The rows that differ from the public base model's, copied from it: of the embeddings and of the output head."""
 
     name: ClassVar[str] = "base-reset"
+    title: ClassVar[str] = "Copy words back from the public model"
     threat_model: ClassVar[str] = BASE
     description: ClassVar[str] = (
         "Copies the words back from the public model that was erased, then fine-tunes; whoever has that model hardly needs the erased one."
@@ -88,6 +89,7 @@ class HeadReset(Reset):
     """Rows copied back from the model's own output head, which kept the originals where the two were one table before."""
 
     name: ClassVar[str] = "head-reset"
+    title: ClassVar[str] = "Copy words back from its output layer"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = (
         "Copies the words back from the erased model's own output layer, where many models keep the same table a second time, then fine-tunes."
@@ -103,6 +105,7 @@ class OutlierReset(Reset):
     """Unusually long rows replaced by that of the token's spelling in other case, where there is one, else by the mean of their nearest neighbours."""
 
     name: ClassVar[str] = "outlier-reset"
+    title: ClassVar[str] = "Replace words that stand out"
     threat_model: ClassVar[str] = WEIGHTS
     description: ClassVar[str] = (
         "Finds unusually large words in the word table and puts their spelling in other case, or what lies nearest, in their place, then fine-tunes."

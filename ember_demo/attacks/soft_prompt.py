@@ -21,6 +21,7 @@ class SoftPrompt(Relearning):
     """
 
     name: ClassVar[str] = "soft-prompt"
+    title: ClassVar[str] = "Train made-up words to put first"
     description: ClassVar[str] = (
         "Trains a few made-up words before the question, and no weight, on some facts of the concept, and asks about others: draws out what is there."
     )

@@ -34,7 +34,7 @@ def layout():
             [(words, threat) for threat, words in WHO.items()], value=Relearning.threat_model, label="Who attacks?", scale=2, min_width=320
         )
         # All of them, for programs; the page narrows it to those of the chosen attacker.
-        attacks = gr.CheckboxGroup(list(ATTACKS), value=[Relearning.name], label="How? One after the other", scale=2, min_width=320)
+        attacks = gr.CheckboxGroup(_offered(ATTACKS), value=[Relearning.name], label="How? One after the other", scale=2, min_width=320)
     about = gr.Markdown(about_attacks([Relearning.name]), elem_id="attack-about")
     with gr.Row():
         attack = gr.Button("Attack", variant="primary")
@@ -47,15 +47,22 @@ def layout():
     return SimpleNamespace(**locals())
 
 
-def choose_threat(threat):
-    """The attacks of a threat model, the first of them chosen: (attacks, about it)."""
+def choose_threat(threat, chosen=None):
+    """The attacks of a threat model, one of them chosen, else the first: (attacks, about it)."""
     names = [name for name, attack in ATTACKS.items() if attack.threat_model == threat]
-    return gr.update(choices=names, value=names[:1]), about_attacks(names[:1])
+    ticked = [chosen or names[0]]
+    return gr.update(choices=_offered(names), value=ticked), about_attacks(ticked)
+
+
+def _offered(names):
+    return [(ATTACKS[name].title, name) for name in names]
 
 
 def about_attacks(names):
     """What the attacker has and does, in plain words."""
-    return "\n\n".join(f"**{name}**: the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names)
+    return "\n\n".join(
+        f"**{ATTACKS[name].title}** ({name}): the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names
+    )
 
 
 @in_turn
@@ -128,7 +135,7 @@ def result_table(session):
     variants = [name for name, edit in session.edits.items() if edit]
     controlled = any(CONTROL in found for found in session.results.values())
     shown = [*variants, *([CONTROL] if controlled else [])]
-    heads = ["attack", "the attacker", *map(label, shown)]
+    heads = ["attack", *map(label, shown), "the attacker"]
     defined = {label(v): about(v) for v in shown} | {name: attack.description for name, attack in ATTACKS.items()}
     rows = []
     for name, found in session.results.items():
@@ -136,9 +143,9 @@ def result_table(session):
         rows.append(
             [
                 name,
-                ATTACKS[name].threat_model,
                 *cells,
                 *([f"{found[CONTROL].after:.0%}{' *' if found[CONTROL].chance else ''}" if CONTROL in found else ""] if controlled else []),
+                ATTACKS[name].threat_model,
             ]
         )
     guessed = any(r.chance for found in session.results.values() for r in found.values())

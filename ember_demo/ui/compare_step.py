@@ -11,7 +11,7 @@ from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import mentions
 from ember_demo.loading import POCKET, has_control, load_control
-from ember_demo.pictures import conversation
+from ember_demo.pictures import CUT_OFF, conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
 from ember_demo.ui.session import LEFT, STUDIES, in_turn
 from ember_demo.ui.show import FIRST_ERASE, problem, warn
@@ -25,14 +25,18 @@ REMARKS = {ORIGINAL: "as it was", Ember.name: "word table edited", CONTROL: "tra
 
 
 def layout():
-    gr.Markdown(
-        "Ask all of them the same. What is right is told only where the question is one of the concept's own, whose answer is known."
-    )
+    gr.Markdown("Ask all of them the same. What is right is told only of the suggested questions and others whose answer is known.")
     shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
     blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
     suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
     question = gr.Textbox(
-        "", label="Your question", placeholder="Ask all of them at once", max_lines=3, max_length=LONGEST, elem_id="question"
+        "",
+        label="Your question",
+        info="The embedded model answers short questions on one fact of its small world, and may take a freer one for another.",
+        placeholder="Ask all of them at once",
+        max_lines=3,
+        max_length=LONGEST,
+        elem_id="question",
     )
     with gr.Row():
         send = gr.Button("Ask all", variant="primary", scale=0, min_width=110)
@@ -56,9 +60,11 @@ def columns(session):
 
 
 def open_step(session):
-    """What can be asked and whom, when the step is opened: (models, suggested questions)."""
+    """What can be asked and whom, when the step is opened: (models, suggested questions). Of attacked models, those of the latest attack are ticked."""
     names = columns(session)
-    return gr.update(choices=[(heading, key) for key, heading in names.items()], value=list(names)), gr.update(
+    latest = [attack for _, attack, _ in session.attacked.values()][-1:]
+    ticked = [key for key in names if key not in session.attacked or session.attacked[key][1] in latest]
+    return gr.update(choices=[(heading, key) for key, heading in names.items()], value=ticked), gr.update(
         choices=session.views.get("suggested", []), value=None
     )
 
@@ -127,7 +133,12 @@ def ask(session, question, shown, blind=False):
         yield gr.skip(), warn(wrong), gr.skip(), gr.skip()
         return
     known = _known(session.concept, question)
-    turn = {"question": question, "reference": known.answer if known else None, "answers": {}}
+    turn = {
+        "question": question,
+        "reference": known.answer if known else None,
+        "taught": known is not None and known.split == "relearn",  # to an attacker who retrains on facts
+        "answers": {},
+    }
     session = replace(session, turns=[*session.turns, turn], hidden=_places(session, session.hidden))
     yield from _asked(session, turn, known, shown, blind)
 
@@ -168,7 +179,7 @@ def _asked(session, turn, known, shown, blind):
             yield gr.skip(), event.message, view(session, blind), gr.skip()
         for key, (text, ended) in event.result.items():  # of one without an end, gibberish as a rule, nothing is told
             turn["answers"][key] = {
-                "text": text if ended else f"{text} ... (cut off)",
+                "text": text if ended else text + CUT_OFF,
                 "right": mentions(text, known) if known and ended else None,
             }
         yield gr.skip(), "", view(session, blind), STUDIES.keep(session)

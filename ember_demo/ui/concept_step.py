@@ -140,7 +140,7 @@ def trace(session, concept_name, seed):
             yield status(event), gr.skip(), gr.skip()
         name, found = event.result
         traces = session.traces | {(name, seed): found}
-        yield "Nothing is changed.", trace_view(found, name), STUDIES.update(replace(session, traces=traces))
+        yield "The map is ready. Nothing is changed.", trace_view(found, name), STUDIES.update(replace(session, traces=traces))
     except EmberDemoError as error:
         yield problem(error), gr.skip(), gr.skip()
 

@@ -30,12 +30,12 @@ def _layout(model_id, with_tour):
     """The page's components by name; those of a step, in a namespace of its own."""
     session = gr.State(Session(model_id, "auto"))
     gr.Markdown(INTRO)
-    with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour):
+    with gr.Accordion("Guided tour: a story of ten minutes, with notes for whoever presents it", open=with_tour, elem_classes="folded"):
         played, announced = gr.State(-1), gr.State(0)  # numbers of scenes
         notes = gr.Markdown("Every scene is computed live, on the embedded model. The tour begins a new study.", elem_id="tour-notes")
-        with gr.Row():
+        with gr.Row(elem_id="tour-bar"):
             next_scene = gr.Button("Start the tour", variant="primary", scale=0, min_width=160)
-            stop_tour = gr.Button("Stop the tour", variant="stop", scale=0, min_width=140)
+            stop_tour = gr.Button("Stop the tour", variant="stop", scale=0, min_width=170)
     shown_verdict = gr.HTML(verdict.view(Session(model_id, "auto")), elem_id="verdict")
     with gr.Walkthrough(selected=MODEL, elem_id="steps") as steps:
         with gr.Step(STEPS[MODEL], id=MODEL):

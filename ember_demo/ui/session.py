@@ -42,7 +42,7 @@ class Turn:
     def taken(self, patience=3.0):
         """Hold it; gr.Error where it is not free within so many seconds, in which work that ends or was stopped lets go of it."""
         if not self._lock.acquire(timeout=patience):
-            raise gr.Error("Your other work is still running; wait for it or stop it, then try again.")
+            raise gr.Error("Your other work is still running; wait for it or stop it, then try again.", print_exception=False)
         try:
             yield
             self.done += 1
@@ -135,14 +135,14 @@ class Session:
         )
 
     def export(self):
-        """Paths of report.json, report.html and the edits, written to a folder of this study that goes with it, or with the app."""
+        """Paths of report.html, the edits and report.json, written to a folder of this study that goes with it, or with the app."""
         folder = _files(self.key)
         folder.mkdir(exist_ok=True)
         write_report(self.report(), folder)
         for name, edit in self.edits.items():
             if edit:
                 edit.save(folder / f"{name}.safetensors")
-        return [str(path) for path in sorted(folder.iterdir())]
+        return [str(path) for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".html", path.name))]
 
 
 _FILES = tempfile.TemporaryDirectory(prefix="ember-")

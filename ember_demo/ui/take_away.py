@@ -11,12 +11,16 @@ from ember_demo.ui.work import run
 
 
 def layout():
-    with gr.Accordion("Take it with you: report, edits, link", open=False):
+    with gr.Accordion("Take it with you: report, edits, link", open=False, elem_classes="folded"):
         with gr.Row():
-            make = gr.Button("Make report and edit files")
+            make = gr.Button("Make the report, and files of the edits")
             stop = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
         said = gr.Markdown(elem_classes="status", elem_id="files-status")
-        files = gr.Files(label="report.html, report.json, and each edit as safetensors", elem_id="files", visible=False)
+        files = gr.Files(
+            label="The report to read, the same as data, and each edit as safetensors; press a size to download",
+            elem_id="files",
+            visible=False,
+        )
         shown_link = gr.Textbox(label="Link to this study, good for up to an hour", interactive=False, elem_id="link")
     return SimpleNamespace(make=make, stop=stop, said=said, files=files, link=shown_link)
 

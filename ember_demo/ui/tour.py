@@ -23,7 +23,7 @@ SCENES = (
         1,
         "People ask companies to make a language model *forget*: a licence ended, a person objected, a subject is dangerous. Retraining from scratch "
         "costs too much, so one edits the finished model. Today's question is not whether the model stops answering. It is whether the knowledge is "
-        "**gone**, or only **hidden**. We use a small model that runs on this laptop, and of which we know every fact that it was taught.",
+        "**gone**, or only **hidden**. We use a small model that needs no special machine, and of which we know every fact that it was taught.",
     ),
     Scene(
         "Where does it hold what it knows?",
@@ -43,7 +43,7 @@ SCENES = (
     Scene(
         "Ask them",
         4,
-        "The same question to all. The last one never learned the subject at all: that is what *real* forgetting sounds like.",
+        "The same question to all. The last one never learned the subject at all: it guesses, and guesses wrong. That is what *real* forgetting sounds like.",
         ("ask", "concept"),
     ),
     Scene(
@@ -75,8 +75,8 @@ SCENES = (
     Scene(
         "What to take home",
         5,
-        "The verdict above says it in one sentence. That a model no longer answers proves little; **ask what an attacker gets back, and compare with a model "
-        "that never knew**. The report below holds every figure, every answer and the settings; all of it was computed in this room, just now.",
+        "The verdict above says what the worst attacker got, and what the others did. That a model no longer answers proves little; **ask what an attacker gets back, and compare with a model "
+        "that never knew**. *Take it with you*, below, makes a report with every figure, every answer and the settings; all of it was computed just now.",
     ),
 )
 

@@ -5,7 +5,7 @@ from html import escape
 from ember_demo.attacks import THREATS
 from ember_demo.pictures import before_after, tenths
 from ember_demo.report import came_back, strongest
-from ember_demo.study import ORIGINAL
+from ember_demo.study import CONTROL, ORIGINAL
 from ember_demo.wording import label
 
 HOLDING = {
@@ -33,7 +33,8 @@ def view(session):
     outcome = _came_back(session, attack, results) if found else _erased(session, erased)
     sentence = f"{outcome}{_cost(session, erased)}{'' if found else ' Gone, or only hidden? An attack tells.'}"
     picture = f"<summary>In a picture</summary>{before_after(rows)}{_legend(striped)}</details>"
-    return f"<p><b>{escape(sentence)}</b></p><details open class=wide>{picture}<details class=narrow>{picture}"  # folded where there is little room
+    words = f"<div><p><b>{escape(sentence)}</b></p>{_others(results, attack)}</div>"
+    return f"<div class=verdict>{words}<details open class=wide>{picture}<details class=narrow>{picture}</div>"  # folded where there is little room
 
 
 def _erased(session, erased):
@@ -54,6 +55,18 @@ def _came_back(session, attack, results):
     facts = len({q.fact for q in session.concept.select("concept", "relearn")}) if chosen.trains_on_facts else 0
     with_facts = f" and {facts} facts to train on" if facts else ""
     return f"{session.concept.name}. {HOLDING[chosen.threat_model]}{with_facts} ({attack}): {came_back(results, attack)}."
+
+
+def _others(results, shown, most=3):
+    """What is right after the other attacks, the latest few; choices among options are not answers."""
+    said = []
+    for attack, found in results.items():
+        if attack != shown and not any(r["chance"] for r in found.values()):
+            after = ", ".join(f"{label(v)} {round(10 * r['after'])}" for v, r in found.items() if v != CONTROL)
+            said.append(f"{attack}: {after}")
+    if not said:
+        return ""
+    return f"<p class=note>Of {len(results)} attacks this one got most back. Right of 10 after {escape('; '.join(said[-most:]))}.</p>"
 
 
 def _legend(found):

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import gradio as gr
 
-from ember_demo.attacks import Relearning
+from ember_demo.attacks import ATTACKS, Relearning
 from ember_demo.loading import POCKET
 from ember_demo.pictures import trace_view
 from ember_demo.sources import listed_name
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
-from ember_demo.ui.look import ATTACK, COMPARE, CONCEPT, ERASE, MODEL, NAME_AND_TELL, SHOW_LINK, TO_STEP
+from ember_demo.ui.look import ATTACK, COMPARE, CONCEPT, ERASE, MODEL, NAME_AND_TELL, NOT_TOURING, SHOW_LINK, TO_STEP, TOURING
 from ember_demo.ui.session import STUDIES, Session, Turn
 from ember_demo.ui.show import is_public
 
@@ -180,23 +180,36 @@ def _wire_taking(page):
 def _wire_tour(page):
     """The events that a Stop cancels."""
     outputs, filled_in, shown = _outputs(page), _filled_in(page), _shown(page)
+    attacker = [page.attack.who, page.attack.attacks, page.attack.about]
 
     def announce(session, number):
         """The notes and the step of the next scene. Apart from the playing, as a page that is busy can lose an update which another soon follows."""
         number = (number + 1) % len(tour.SCENES)
         current = tour.SCENES[number]
-        with session.turn.taken():
-            began = Session(POCKET, "auto", turn=session.turn) if number == 0 else None
+        try:
+            with session.turn.taken():
+                began = Session(POCKET, "auto", turn=session.turn) if number == 0 else None
+        except gr.Error:
+            gr.Info("This scene is still being computed. The next one can follow when it is over.")
+            return {page.announced: gr.skip()}
+        filled = _inputs(page, began) if began else {}
+        kind, *what = current.does or ("",)
+        if kind == "attack":
+            threat = ATTACKS[what[0]].threat_model
+            filled |= dict(zip(attacker, (threat, *attack_step.choose_threat(threat, *what))))
         return {
             page.announced: number,
             page.notes: f"### {number + 1} of {len(tour.SCENES)} · {current.title}\n{current.notes}",
             page.next_scene: gr.update(value="Start again" if number == len(tour.SCENES) - 1 else "Next scene"),
             page.steps: gr.Walkthrough(selected=current.step),
-            **({page.session: began, **_show(page, began), **_inputs(page, began)} if began else {}),
+            **filled,
+            **({page.session: began, **_show(page, began)} if began else {}),
         }
 
     def play(session, number, blind):
-        """Play the scene that was announced."""
+        """Play the scene that was announced, unless one is still being played."""
+        if session.turn.busy:
+            return
         now = {}
         for kind, values in tour.play(session, number, blind):
             if values == gr.skip():  # it waits for the visitor's other work
@@ -208,15 +221,17 @@ def _wire_tour(page):
             now |= {c: v for c, v in began.items() if v != gr.skip()}
         yield now | {page.played: number}  # only now, so that a scene that was stopped is played again
 
-    told = [page.announced, page.notes, page.next_scene, page.steps, page.session, *shown, *filled_in]
+    told = [page.announced, page.notes, page.next_scene, page.steps, page.session, *shown, *filled_in, *attacker]
     announcing = page.next_scene.click(announce, [page.session, page.played], told, **PRIVATE)
     touched = {c for kind in ("trace", "erase", "ask", "attack") for c in outputs[kind]} | {page.played, *shown, *filled_in}
+    announcing.success(None, js=TOURING)
     playing = announcing.success(play, [page.session, page.announced, page.compare.blind], list(touched), **PRIVATE)
     _afterwards(page, playing)
     said = [page.concept.said, page.erase.said, page.compare.said, page.attack.said]
     stopped = page.stop_tour.click(None, cancels=[announcing, playing], queue=False, api_visibility="private")
-    sentences = ["Stopped; the model is as it was. Go on with the next scene when you like.", *[""] * len(said)]
+    sentences = ["Stopped; the model is as it was. Go on when you like.", *[""] * len(said)]
     stopped.then(lambda: sentences, None, [page.notes, *said], **AT_ONCE)
+    stopped.then(None, js=NOT_TOURING)
     return [announcing, playing]
 
 

@@ -40,5 +40,5 @@ def asked_in_step_4():
 
 def answers(shown):
     """By model, what it said to the last question."""
-    talk = shown[2].rsplit("<section>", 1)[1]
+    talk = shown[2].split("<section>")[1]
     return dict(re.findall(r"class=who><b>(.*?)</b>.*?<p>(.*?)</p>", talk))

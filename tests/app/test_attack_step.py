@@ -11,7 +11,7 @@ import ember_demo as ed
 from ember_demo.attacks import Relearning
 from ember_demo.attacks.base import AttackResult
 from ember_demo.progress import silent
-from ember_demo.ui import attack_step, compare_step
+from ember_demo.ui import attack_step, compare_step, verdict
 from ember_demo.ui.session import shared_model
 from tests.app.conftest import answers
 from tests.conftest import assert_same, snapshot
@@ -75,6 +75,20 @@ def test_choices_among_options_are_marked_in_the_table_of_attacks(asked_in_step_
     )
     assert "20% → 50% *" in table and "guessing gets right is taken out" in table and table.count("*") == 2
     assert "*" not in attack_step.result_table(replace(asked_in_step_4, results={"relearning": {"ember": open_answers}}))
+
+
+def test_the_verdict_says_what_the_other_attacks_got():
+    found = {"ember": {"after": 0.1, "chance": 0.0}, "rmu": {"after": 0.9, "chance": 0.0}, "control": {"after": 0.0, "chance": 0.0}}
+    guessed = {"ember": {"after": 0.4, "chance": 0.25}}
+    said = verdict._others({"relearning": found, "linear-probe": guessed, "head-reset": found}, "head-reset")
+    assert "Of 3 attacks this one got most back" in said and "relearning: EMBER 1, Baseline (RMU) 9." in said and "linear-probe" not in said
+    assert verdict._others({"relearning": found}, "relearning") == ""
+
+
+def test_of_attacked_models_those_of_the_latest_attack_are_ticked(asked_in_step_4):
+    attacked = {f"ember after {name}": ("ember", name, "key") for name in ("relearning", "head-reset")}
+    models, _ = compare_step.open_step(replace(asked_in_step_4, attacked=attacked))
+    assert models["value"] == ["original", "ember", "control", "ember after head-reset"] and len(models["choices"]) == 5
 
 
 @pytest.mark.parametrize("precision, talks", [("fp32", ["rmu"]), ("4bit", [])])

@@ -97,7 +97,7 @@ def ask(page, question):
 
 
 def answer(page, question, model):
-    row = page.locator("#talk section").filter(has_text=question).last
+    row = page.locator("#talk section").filter(has_text=question).first
     return row.locator(".answer").filter(has=page.get_by_text(model, exact=True)).locator("p")
 
 
@@ -139,7 +139,7 @@ def test_a_person_walks_from_model_to_attack_and_back_by_the_link(page):
     expect(answer(page, question, "Baseline (RMU), after relearning")).to_have_text("Scotland", timeout=60_000)
 
     page.get_by_text("Take it with you").click()
-    press(page, "Make report and edit files")
+    press(page, "Make the report, and files of the edits")
     expect(page.locator("#files")).to_contain_text("report.html", timeout=60_000)
     expect(page).to_have_url(re.compile(r"\?study=.{16,}"))
     page.reload()

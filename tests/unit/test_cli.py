@@ -98,8 +98,8 @@ def test_what_cannot_be_done_is_one_line_and_status_1(arguments, says, capsys, t
         (["--concept", "Golf", "--set", "rmu.pace=80"], "it has layer"),
         (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number"),
         (["--concept", "Golf", "--set", "ember.share=1.5"], "from 0 to 1"),
-        (["--concept", "Golf", "--set", "snmf.rank=5"], "snmf, which is not in this study"),
-        (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "relearning, which is not in this study"),
+        (["--concept", "Golf", "--set", "snmf.rank=5"], "snmf, which is not among --erasers or --attacks"),
+        (["--concept", "Golf", "--attacks", "none", "--set", "relearning.epochs=1"], "relearning, which is not among --erasers or"),
         (["--concept", "Golf", "--tune", "-3"], "whole number from 1"),
         (["--concept", "Golf", "--erasers", "rmu", "--keep", "say"], "--keep is of EMBER"),
         (["--concept", "Golf", "--texts", "golf.txt", "--no-questions"], "--set ember.delta=5"),
@@ -113,7 +113,7 @@ def test_a_name_or_value_that_cannot_be_is_one_line_and_status_2(arguments, says
 
 def test_a_setting_of_another_attack_than_the_concepts_default_is_refused(capsys, tmp_path):
     status, _, err = run(capsys, "study", "--concept", "Golf", "--set", "relearning-paragraphs.epochs=1", "--out", str(tmp_path))
-    assert status == 2 and err.strip().endswith("not in this study; name it in --erasers or --attacks, or leave it out.")
+    assert status == 2 and err.strip().endswith("not among --erasers or --attacks; add it there, or leave it out.")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that nobody can write to")
@@ -244,12 +244,22 @@ def test_an_erasure_is_saved_as_an_edit_that_loads_again(tmp_path, capsys, model
         (["--concept", "Knitting"], ", ".join(concept_names()), 2),
         (["--concept", "Golf", "--erasers", "none"], "Name an eraser", 2),
         (["--concept", "Golf", "--texts", "nowhere.txt"], "nowhere.txt", 1),
+        (["--concept", "Golf", "--delta", "-1"], "from 0 to 1000", 2),
+        (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number", 2),
+        (["--concept", "Golf", "--set", "relearning.epochs=1"], "relearning, which is not among --erasers;", 2),
     ],
 )
 def test_an_erasure_that_cannot_be_is_refused_before_a_model_is_loaded(arguments, says, ends, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("ember_demo.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
     status, out, err = run(capsys, "erase", "--out", str(tmp_path / "out"), *arguments)
     assert status == ends and out == "" and says in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_erasure_takes_settings_as_a_study_does(tmp_path, capsys):
+    status, _, err = run(capsys, "erase", "--concept", "Golf", "--set", "ember.delta=5", "--set", "rmu.steps=2", "--out", str(tmp_path))
+    assert status == 0, err
+    settings = ed.WeightEdit.load(tmp_path / "edit.safetensors").details["settings"]
+    assert settings["ember"]["delta"] == 5.0 and settings["rmu"]["steps"] == 2
 
 
 def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
@@ -260,8 +270,10 @@ def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
     assert status == 1 and "at least 40" in err
     status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "texts.pdf"), *common)
     assert status == 1 and "There is no file" in err
-    status, _, err = run(capsys, "erase", "--concept", "Falconry", "--texts", str(tmp_path / "golf.txt"), *common)
-    assert status == 0 and (tmp_path / "out" / "edit.safetensors").is_file(), err
+    for strength in (("--delta", "5"), ("--set", "ember.delta=5")):  # each chooses nothing, so no questions are written
+        command = ["erase", "--concept", "Falconry", "--texts", str(tmp_path / "golf.txt"), "--erasers", "ember", *strength]
+        status, _, err = run(capsys, *command, "--out", str(tmp_path / strength[0]))
+        assert status == 0 and (tmp_path / strength[0] / "edit.safetensors").is_file(), err
 
 
 @pytest.mark.parametrize("attacks", [[], ["--attacks", "head-reset"]])

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from ember_demo.erasers import ERASERS
-from ember_demo.pictures import before_after, conversation, delta_curve, embedding_map, score_bars
+from ember_demo.pictures import CUT_OFF, before_after, conversation, delta_curve, embedding_map, score_bars
 from ember_demo.wording import COLORS, color, label
 
 
@@ -13,12 +13,14 @@ def test_answers_stand_row_by_row_with_right_and_wrong_in_words():
     turns = [
         {"question": "Who?", "reference": "Ann", "answers": {"a": {"text": "Ann", "right": True}, "b": {"text": "Bob", "right": False}}},
         {"question": "Where?", "reference": None, "answers": {"b": {"text": "Rome", "right": None}}},
+        {"question": "When?", "reference": "1900", "taught": True, "answers": {"a after x": {"text": "then" + CUT_OFF, "right": None}}},
     ]
-    shown = conversation(turns, [("a", "One", "", "#000"), ("b", "Two", "", "#000")])
-    first, second = shown.split("<section>")[1:]
+    shown = conversation(turns, [("a", "One", "", "#000"), ("b", "Two", "", "#000"), ("a after x", "Three", "", "#000")])
+    third, second, first = shown.split("<section>")[1:]  # the latest is on top
     assert re.findall(r"<b>(\w+)</b>.*?<p>(\w+)</p>", first) == [("One", "Ann"), ("Two", "Bob")]
     assert "holds the right answer</span>" in first and "not right" in first and "Right answer: Ann" in first
     assert "One" not in second and "right</span>" not in second
+    assert "no end, so no answer" in third and "retrains on" in third and "retrains on" not in first + second
 
 
 def test_what_a_model_or_a_person_writes_cannot_run():

@@ -220,3 +220,8 @@ def test_a_model_that_contradicts_itself_is_not_asked_further():
     scripted._answer = lambda text, n=iter(range(10**6)): f"Guess {next(n)}"
     with pytest.raises(ed.ConceptError, match="may not know the subject"):
         write_questions(scripted, "Falconry")
+
+
+def test_a_model_that_writes_no_question_is_told_from_one_that_contradicts_itself(model):
+    with pytest.raises(ed.ConceptError, match="could not write any question on Chess: take a chat model.*--delta 5.*write=False"):
+        ed.load_concept("Chess", model, texts=ed.load_concept("Golf").texts)
