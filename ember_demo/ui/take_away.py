@@ -17,7 +17,7 @@ def layout():
             stop = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
         said = gr.Markdown(elem_classes="status", elem_id="files-status")
         files = gr.Files(
-            label="The report to read, the same as data, and each edit as safetensors; press a size to download",
+            label="report.html to read, report.json as data, each edit as safetensors; press a size to download",
             elem_id="files",
             visible=False,
         )
