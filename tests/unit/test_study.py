@@ -153,9 +153,9 @@ def test_tokens_of_a_subject_are_those_that_stand_in_a_sentence(model, concept, 
 
 
 def test_what_follows_from_ember_follows_its_settings_on_the_command_line(model):
-    options = argparse.Namespace(preset="default", published=None, judge=None, keep="fine", delta=5.0)
+    options = argparse.Namespace(preset="default", published=None, judge=None, keep="fine")
     for name in ERASERS:
-        eraser = _configured(ERASERS[name](), model, options, {"ember": {"rank": 50}})
+        eraser = _configured(ERASERS[name](), model, options, {"ember": {"rank": 50, "delta": 5.0}})
         ember = getattr(eraser, "ember", eraser)
         if isinstance(ember, ed.Ember):
             assert (ember.keep, ember.delta, ember.rank) == (("fine",), 5.0, 50), name
