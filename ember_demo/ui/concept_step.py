@@ -37,7 +37,7 @@ def layout():
         )
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="The same seed gives the same result.")
     about = gr.HTML(about_concept("Harry Potter"), elem_id="about-concept")
-    with gr.Accordion("A concept of your own: bring its texts", open=False):
+    with gr.Accordion("A concept of your own: bring its texts", open=False, elem_classes="folded"):
         gr.Markdown(
             "Concepts in the list bring texts and questions. For any other, give sentences on it: at least 40, best 300, on its people, places and "
             "terms. What stands in them and in none of 300 everyday sentences is taken for the concept's own words."

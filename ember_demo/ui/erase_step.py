@@ -71,9 +71,9 @@ def layout():
         visible=False,
     )
     scores = gr.HTML(elem_id="scores")
-    with gr.Accordion("The word table before and after, and how the strength was chosen", open=False):
+    with gr.Accordion("The word table before and after, and how the strength was chosen", open=False, elem_classes="folded"):
         pictures = gr.HTML(NO_PICTURES, elem_id="pictures")
-    with gr.Accordion("Search the baseline's settings first", open=False):
+    with gr.Accordion("Search the baseline's settings first", open=False, elem_classes="folded"):
         gr.Markdown(
             "A baseline with poor settings proves nothing. This tries settings on the validation questions, which score nothing else, and keeps the "
             "best for the next erasure. EMBER needs no such search: its strength is tried out each time."

@@ -14,7 +14,7 @@ NOTHING_DONE = "# First erase a concept."
 
 
 def layout():
-    with gr.Accordion("Expert view: every setting, and the code that repeats this", open=False):
+    with gr.Accordion("Expert view: every setting, and the code that repeats this", open=False, elem_classes="folded"):
         settings = gr.Textbox(
             "",
             label="Settings, one NAME.SETTING=VALUE a line",
@@ -23,7 +23,7 @@ def layout():
             max_lines=10,
             elem_id="settings",
         )
-        with gr.Accordion("All settings and their usual values", open=False):
+        with gr.Accordion("All settings and their usual values", open=False, elem_classes="folded"):
             gr.HTML(all_settings())
         gr.Markdown("What was done, as Python and as a command line:")
         python = gr.Textbox(NOTHING_DONE, label="Python", interactive=False, lines=3, max_lines=30, buttons=["copy"], elem_id="python")
