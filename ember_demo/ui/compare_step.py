@@ -177,7 +177,7 @@ def _asked(session, turn, known, shown, blind):
             if "key" in event.data:
                 turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}
             yield gr.skip(), event.message, view(session, blind), gr.skip()
-        for key, (text, ended) in event.result.items():  # of one without an end, gibberish as a rule, nothing is told
+        for key, (text, ended) in event.result.items():  # one without an end, gibberish as a rule, is called neither
             turn["answers"][key] = {
                 "text": text if ended else text + CUT_OFF,
                 "right": mentions(text, known) if known and ended else None,
