@@ -21,7 +21,7 @@ svg.sample{display:inline-block;width:2.4rem;height:.6rem;vertical-align:middle}
 .talk section{margin:0 0 1.4rem}.talk h2{font-size:1.05rem;margin:.2rem 0 .5rem}.talk .reference{font-weight:normal;opacity:.85;margin-left:.6rem}
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11rem),1fr));gap:.7rem}.answer{border:1px solid rgba(127,127,127,.35);border-top:4px solid;border-radius:8px;padding:.5rem .7rem}
 .answer p{margin:.35rem 0;overflow-wrap:anywhere}.who{font-weight:600}.who small{display:block;font-weight:normal;opacity:.8}.right,.wrong{font-size:.9rem;font-weight:600}
-@media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}}
+@media(max-width:40rem){svg text{font-size:22px}.bar{grid-template-columns:7rem 1fr 4.2rem;font-size:.9rem}.scores{font-size:.75rem}.scores th,.scores td{padding:.35rem .2rem}}
 """
 
 

@@ -20,7 +20,7 @@ footer{display:none!important}.label-wrap{text-align:left}.status{min-height:1.6
 @media(min-width:64rem){.verdict{display:grid;grid-template-columns:2fr 3fr;gap:1.5rem;align-items:start}}
 .touring #tour-bar{position:fixed;bottom:0;right:0;z-index:1001;width:23rem;max-width:100vw;padding:.6rem;background:var(--body-background-fill);border:1px solid var(--border-color-primary);border-radius:8px 0 0 0}
 .touring .gradio-container{padding-bottom:5rem!important}
-@media(max-width:40rem){#verdict .wide{display:none}#verdict .narrow{display:block}#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
+@media(max-width:40rem){#steps .step-number{color:transparent}#verdict .wide{display:none}#verdict .narrow{display:block}#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
 .aside{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media(max-height:30rem){#verdict{position:static}}
 """
