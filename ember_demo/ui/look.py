@@ -16,11 +16,11 @@ footer{display:none!important}.label-wrap{text-align:left}.status{min-height:1.6
 #verdict{position:sticky;top:0;z-index:1000;background:var(--body-background-fill);border-bottom:1px solid var(--border-color-primary);padding:.4rem 0;overflow:visible}
 #verdict p{margin:.2rem 0}#tour-notes{font-size:1.1rem;max-width:60rem}.gradio-container{overflow:clip!important;max-width:90rem!important;margin:0 auto!important}
 .scores,.scores tr{border:none!important}.scores th,.scores td{border-left:none!important;border-right:none!important;border-top:none!important}
-#verdict .narrow{display:none}.folded{border:1px solid var(--border-color-primary)!important;border-radius:8px!important}
+.compact .step-number{color:transparent!important}#verdict .narrow{display:none}.folded{border:1px solid var(--border-color-primary)!important;border-radius:8px!important}
 @media(min-width:64rem){.verdict{display:grid;grid-template-columns:2fr 3fr;gap:1.5rem;align-items:start}}
 .touring #tour-bar{position:fixed;bottom:0;right:0;z-index:1001;width:23rem;max-width:100vw;padding:.6rem;background:var(--body-background-fill);border:1px solid var(--border-color-primary);border-radius:8px 0 0 0}
 .touring .gradio-container{padding-bottom:5rem!important}
-@media(max-width:40rem){#steps .step-number{color:transparent}#verdict .wide{display:none}#verdict .narrow{display:block}#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
+@media(max-width:40rem){#verdict .wide{display:none}#verdict .narrow{display:block}#verdict,#verdict p{font-size:.8rem;line-height:1.25}#verdict .bar{margin:.1rem 0;grid-template-columns:8.2rem 1fr 6.1rem}#verdict .bar b{white-space:nowrap}#verdict .bar .track{height:.7rem}}
 .aside{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media(max-height:30rem){#verdict{position:static}}
 """
