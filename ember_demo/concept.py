@@ -81,3 +81,7 @@ class Concept:
     def select(self, kind, split):
         """The questions of one kind and split."""
         return [q for q in self.questions if q.kind == kind and q.split == split]
+
+    def facts(self, kind, split):
+        """The facts that these ask about, each once however many wordings it has."""
+        return list(dict.fromkeys(q.fact for q in self.select(kind, split)))

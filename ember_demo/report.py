@@ -190,7 +190,7 @@ def to_html(report):
         sections.append("<h2>What each variant still knows</h2>" + score_bars(scored, report["concept"]))
     for attack, results in report["attacks"].items():
         sections.append(
-            f"<h2>Under attack: {escape(attack)}</h2>{_about(attack)}"
+            f"<h2>Under attack: {escape(attack)}</h2>{_about(attack, report)}"
             + _curves(results)
             + _attack_table(results)
             + _came_back(results)
@@ -257,10 +257,13 @@ def _made(report):
     return "".join(f"<p class=note>{escape(line)}</p>" for line in lines)
 
 
-def _about(attack):
+def _about(attack, report):
     """What an attack does, and what the attacker has."""
     known = ATTACKS.get(attack)
-    return f"<p>{escape(known.description)} The attacker {escape(known.threat_model)}.</p>" if known else ""
+    if not known:
+        return ""
+    facts = f", and {report['facts_to_train_on']} facts of the concept to train on" if known.trains_on_facts else ""
+    return f"<p>{escape(known.description)} The attacker {escape(known.threat_model)}{facts}.</p>"
 
 
 def _curves(results):

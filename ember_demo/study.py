@@ -201,6 +201,7 @@ def make_report(model, concept, edits, scores, results, seed=0, seconds=None):
         "features": details.get("features", []),
         "delta_trials": details.get("delta_trials", []),
         "coverage": coverage(model, concept, ember),
+        "facts_to_train_on": len(concept.facts("concept", "relearn")),
         "variants": {name: s.as_dict() for name, s in scores.items() if name != CONTROL},
         "control": scores[CONTROL].as_dict() if CONTROL in scores else None,
         "attacks": {

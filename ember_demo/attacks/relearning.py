@@ -217,7 +217,7 @@ class RelearningSweep(Relearning):
         if not trials:
             raise ConceptError(f"{concept.name} has no validation questions to choose the strongest attacker on; use relearning.")
         documents, settings = self.documents(model, concept), self.resolved(model)
-        facts = list(dict.fromkeys(q.fact for q in concept.select("concept", "relearn")))
+        facts = concept.facts("concept", "relearn")
         known = set(random.Random(seed).sample(facts, max(1, round(self.share * len(facts)))))
         few = [d for q, d in zip(concept.select("concept", "relearn"), documents) if q.fact in known]
         found, replies, attackers = [], [], len(self.rates) + 2

@@ -83,7 +83,7 @@ def about_concept(name):
     for kind, words in kinds:
         questions = list({q.subject: q for q in concept.select(kind, "test")}.values())
         some = "".join(f"<li>{escape(q.text)} <i>{escape(q.answer)}</i></li>" for q in questions[:3])
-        facts = len({q.fact for q in concept.select(kind, "test")})
+        facts = len(concept.facts(kind, "test"))
         cells.append(f"<div><b>{facts} facts {words} are asked for</b><ul>{some}</ul></div>")
     texts = "".join(f"<li>{escape(text)}</li>" for text in concept.texts)
     return (

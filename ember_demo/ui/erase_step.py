@@ -162,7 +162,7 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
         session.features = found or edits["ember"].details["features"]
         session.views = views | {"scores": score_view(session)}
         yield (
-            f"**{concept.name} is erased** in {ways(len(edits) - 1)}. Compare the answers in step 4, attack in step 5."
+            f"**{concept.name} is erased** in {ways(len(edits) - 1)}; EMBER's strength is {edits['ember'].details['settings']['ember']['delta']:g}. Compare the answers in step 4, attack in step 5."
             + "".join(f" {label(name)} is left out: {why}" for name, why in skipped.items()),
             gr.update(choices=feature_choices(session.features), value=list(ember.skip_features), visible=True),
             session.views["tokens"],

@@ -52,7 +52,7 @@ def _cost(session, erased):
 
 def _came_back(session, attack, results):
     chosen = session.attacks[attack]
-    facts = len({q.fact for q in session.concept.select("concept", "relearn")}) if chosen.trains_on_facts else 0
+    facts = len(session.concept.facts("concept", "relearn")) if chosen.trains_on_facts else 0
     with_facts = f" and {facts} facts to train on" if facts else ""
     return f"{session.concept.name}. {HOLDING[chosen.threat_model]}{with_facts} ({attack}): {came_back(results, attack)}."
 

@@ -107,6 +107,14 @@ def test_what_came_back_is_what_was_not_there_before(report):
     assert "<td>Back</td>" in page and "<td>New</td>" in page and "<td>Kept</td>" not in page
 
 
+def test_the_page_says_with_what_an_attacker_trains(report, concept):
+    result = {"before": 0.2, "after": 0.5, "curve": [0.2, 0.5], "steps": ["before", "after"], "interval": [0.2, 0.7], "invalid": [0.0, 0.0]}
+    pages = {name: to_html(report | {"attacks": {name: {"rmu": result | {"chance": 0.0}}}}) for name in ("relearning", "quantization")}
+    facts = {(q.subject, q.relation) for q in concept.questions if (q.kind, q.split) == ("concept", "relearn")}
+    assert f"holds the weights, and {len(facts)} facts of the concept to train on." in pages["relearning"]
+    assert "facts of the concept to train on" not in pages["quantization"]
+
+
 def test_the_control_is_scored_beside_the_variants(report):
     assert list(report["variants"]) == ["original", "ember"]
     assert report["control"]["concept_accuracy"] < 0.1 and report["control"]["specificity"] > 0.9
