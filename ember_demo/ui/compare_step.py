@@ -28,7 +28,11 @@ def layout():
     gr.Markdown("Ask all of them the same. What is right is told only of the suggested questions and others whose answer is known.")
     shown = gr.CheckboxGroup([], label="Models to ask", elem_id="shown")
     blind = gr.Checkbox(False, label="Hide which is which", info="Judge first, then reveal.")
-    suggested = gr.Dropdown([], label="Suggested questions", info="On the concept, sly ones on it, on its neighbour, on anything else.")
+    suggested = gr.Dropdown(
+        [],
+        label="Suggested questions",
+        info="On the concept, sly ones on it, on its neighbour, on anything else; worded as they are scored.",
+    )
     question = gr.Textbox(
         "",
         label="Your question",
