@@ -95,8 +95,6 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
     """
     if precision not in PRECISIONS:
         raise ModelError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    if not id.strip():
-        raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     with _explained(id):
         config = _config(id, trust_remote_code)
         outline = _outline(config, trust_remote_code)
@@ -141,8 +139,6 @@ class Offer:
 
 def describe(id, precision="auto"):
     """The Offer for a model; its configuration is read, from the Hub where it is not among MODELS, but no weights. ModelError as `load_model`."""
-    if not id.strip():
-        raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     shape = SHAPES.get(id)
     with _explained(id):
         shape = shape or Shape.of(_outline(_config(id, False), False))
@@ -333,6 +329,8 @@ def _attention(config):
 @contextmanager
 def _explained(id):
     """What goes wrong inside, as one sentence; a full memory is told by the caller."""
+    if not id.strip():
+        raise ModelError("No model was named; type pocket, a Hub id or a folder.")
     try:
         yield
     except UNREADABLE as error:

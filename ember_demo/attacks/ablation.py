@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -42,15 +43,12 @@ class DirectionAblation(Attack):
             if difference.any():  # of a model without an edit there is nothing to take out
                 directions[f"layer {layer + 1}"] = difference / difference.norm()
 
-        def way(direction):
-            def asked(questions):
-                with _without(model, direction):
-                    return ask(model, questions)
+        def asked(direction, questions):
+            with _without(model, direction):
+                return ask(model, questions)
 
-            return asked
-
-        found = best_of(model, concept, {name: way(d) for name, d in directions.items()}, curve, progress)
-        return self.result(curve, **found)
+        ways = {name: partial(asked, direction) for name, direction in directions.items()}
+        return self.result(curve, **best_of(model, concept, ways, curve, progress))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import random
 import re
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from ember_demo.attacks.base import PROMPTS, Attack, best_of
@@ -25,15 +26,12 @@ class Asking(Attack):
         """Ways to ask, by name: each takes a Question and a `random.Random`, and gives the question back in other words."""
 
     def attack(self, model, concept, seed, progress, curve):
-        def way(name, trick):
-            def asked(questions):
-                rng = random.Random(f"{seed}/{name}")
-                return ask(model, [trick(q, rng) for q in questions])
+        def asked(name, trick, questions):
+            rng = random.Random(f"{seed}/{name}")
+            return ask(model, [trick(q, rng) for q in questions])
 
-            return asked
-
-        found = best_of(model, concept, {n: way(n, t) for n, t in self.tricks(concept).items()}, curve, progress, self.chances)
-        return self.result(curve, **found)
+        ways = {name: partial(asked, name, trick) for name, trick in self.tricks(concept).items()}
+        return self.result(curve, **best_of(model, concept, ways, curve, progress, self.chances))
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,13 @@ class Rewording(Attack):
         if choice_form(model) != "letter":
             raise ModelError(f"{model.id} is too small to rewrite questions as it is told; use respelling.")
 
-        def way(request):
-            def asked(questions):
-                with model.unedited():
-                    written = model.answer([request.format(name=q.subject or concept.name, question=q.text) for q in questions], REWRITTEN)
-                return ask(model, [replace(q, text=text or q.text) for q, (text, _) in zip(questions, written)])
+        def asked(request, questions):
+            with model.unedited():
+                written = model.answer([request.format(name=q.subject or concept.name, question=q.text) for q in questions], REWRITTEN)
+            return ask(model, [replace(q, text=text or q.text) for q, (text, _) in zip(questions, written)])
 
-            return asked
-
-        return self.result(curve, **best_of(model, concept, {name: way(text) for name, text in REQUESTS.items()}, curve, progress))
+        ways = {name: partial(asked, request) for name, request in REQUESTS.items()}
+        return self.result(curve, **best_of(model, concept, ways, curve, progress))
 
 
 REWRITTEN = 96  # tokens of a question, at most

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -29,15 +30,12 @@ class LogitLens(Attack):
     description: ClassVar[str] = "Reads the answer after each layer inside the model, in case a later layer only covers it up."
 
     def attack(self, model, concept, seed, progress, curve):
-        def way(layers):
-            def asked(questions):
-                with _cut_after(model, layers):
-                    return ask(model, questions)
+        def asked(layers, questions):
+            with _cut_after(model, layers):
+                return ask(model, questions)
 
-            return asked
-
-        found = best_of(model, concept, {f"layer {n}": way(n) for n in range(1, len(model.layers))}, curve, progress)
-        return self.result(curve, **found)
+        ways = {f"layer {n}": partial(asked, n) for n in range(1, len(model.layers))}
+        return self.result(curve, **best_of(model, concept, ways, curve, progress))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Quantization: load the erased model in fewer bits, in which small changes of weights round away (arXiv 2410.16454)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -26,18 +27,15 @@ class Quantization(Attack):
         modules = model.network.named_modules()
         names = [f"{name}.weight" for name, m in modules if isinstance(m, torch.nn.Linear) and m is not head]
 
-        def rounded(bits):
-            def asked(questions):
-                with model.preserved(names), torch.no_grad():
-                    for name in names:
-                        parameter = model.parameter(name)
-                        parameter.copy_(bits(parameter))
-                    return ask(model, questions)
+        def asked(rounded, questions):
+            with model.preserved(names), torch.no_grad():
+                for name in names:
+                    parameter = model.parameter(name)
+                    parameter.copy_(rounded(parameter))
+                return ask(model, questions)
 
-            return asked
-
-        found = best_of(model, concept, {"8 bits": rounded(eight_bit), "4 bits": rounded(four_bit)}, curve, progress)
-        return self.result(curve, **found)
+        ways = {"8 bits": partial(asked, eight_bit), "4 bits": partial(asked, four_bit)}
+        return self.result(curve, **best_of(model, concept, ways, curve, progress))
 
 
 def four_bit(weight):

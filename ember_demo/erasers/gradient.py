@@ -1,6 +1,5 @@
 """Erasers that retrain the MLPs' output weights on a loss over forget and retain texts: GradDiff, NPO, SimNPO."""
 
-import random
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,11 +7,7 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from ember_demo.edit import WeightEdit
-from ember_demo.erasers.base import Eraser
-from ember_demo.erasers.rmu import forget_texts, retain_texts
-from ember_demo.optimizer import MasterAdamW
-from ember_demo.progress import silent
+from ember_demo.erasers.training import TrainingEraser
 
 
 def log_likelihoods(model, texts, max_length=256):
@@ -43,50 +38,38 @@ def simnpo_loss(sums, counts, beta, margin):
 
 
 @dataclass(frozen=True)
-class GradientEraser(Eraser):
-    """Trains `mlp.down_proj` of every layer with AdamW on loss(forget) + alpha * NLL(retain)."""
+class GradientEraser(TrainingEraser):
+    """Trains every layer on loss(forget) + alpha * NLL(retain)."""
 
     touches: ClassVar[str] = "MLP output weights of every layer"
     # `small` of each: chosen on the embedded model's validation questions, by `python -m ember_demo tune NAME`.
     large: ClassVar[dict] = {"alpha": 1.0, "learning_rate": 1e-5, "steps": 100}
     space: ClassVar[dict] = {"alpha": (0.3, 10.0), "learning_rate": (0.3, 10.0), "steps": (0.3, 2.0)}
 
-    alpha: float | None = None
-    learning_rate: float | None = None
-    steps: int | None = None
-    batch_size: int = 16
-
     @abstractmethod
     def loss(self, sums, counts, reference):
         """The loss on forget texts from their log-likelihoods (n,), token counts (n,) and log-likelihoods before any training (n,)."""
 
-    def fit(self, model, concept, seed=0, progress=silent):
-        names, settings = model.mlp_outputs, self.resolved(model)
-        with model.dequantized(model.without_gradient()), model.preserved(names) as before:
-            settings._train(model, concept, names, seed, progress)
-            return WeightEdit.between(model, before, {"settings": {self.name: settings.settings()}})
+    def trained(self, model):
+        return range(len(model.layers))
 
-    def _train(self, model, concept, names, seed, progress):
-        rng = random.Random(seed)
-        forget, retain = forget_texts(model, concept), retain_texts(model, concept)
-        course = [[rng.sample(texts, min(self.batch_size, len(texts))) for texts in (forget, retain)] for _ in range(self.steps)]
-        reference = self._reference(model, sorted({text for batch, _ in course for text in batch}))
-        parameters = [model.parameter(name).requires_grad_(True) for name in names]
-        optimizer = MasterAdamW([{"params": parameters}], lr=self.learning_rate)
-        for step, (forget_batch, retain_batch) in enumerate(course):
-            progress(step / self.steps, f"{self.name}: training" if step % 20 else f"{self.name}: step {step + 1} of {self.steps}")
-            sums, counts = log_likelihoods(model, forget_batch)
-            before = torch.stack([reference[text] for text in forget_batch]).to(sums.device)
-            loss = self.loss(sums, counts, before) + self.alpha * mean_nll(*log_likelihoods(model, retain_batch))
-            loss.backward()
-            optimizer.step()
+    def objective(self, model, course, seed):
+        reference = self._likelihoods(model, sorted({text for batch, _ in course for text in batch}))
 
-    def _reference(self, model, texts):
+        def loss(forget, retain):
+            sums, counts = log_likelihoods(model, forget)
+            before = torch.stack([reference[text] for text in forget]).to(sums.device)
+            return self.loss(sums, counts, before) + self.alpha * mean_nll(*log_likelihoods(model, retain))
+
+        return loss
+
+    @torch.no_grad()
+    def _likelihoods(self, model, texts):
+        """By text, its log-likelihood."""
         found = {}
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
-            with torch.no_grad():
-                found |= zip(batch, log_likelihoods(model, batch)[0].cpu())
+            found |= zip(batch, log_likelihoods(model, batch)[0].cpu())
         return found
 
 

@@ -9,8 +9,8 @@ import torch
 import ember_demo as ed
 from ember_demo.erasers import ERASERS, NPO, SNMF, EmberHead, GradDiff, MeanRows, RandomDirection, RandomTokens, Removal, SimNPO, ZeroRows
 from ember_demo.erasers.gradient import log_likelihoods, npo_loss, simnpo_loss
-from ember_demo.erasers.rmu import retain_texts
 from ember_demo.erasers.snmf import heaviest
+from ember_demo.erasers.training import retain_texts
 from ember_demo.features import divide_tokens
 from ember_demo.hidden import mlp_activations
 from ember_demo.tuning import unedited, validate
