@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from ember_demo.erasers import BASELINES, ERASERS, RMU, Ember
+from ember_demo.erasers import BASELINES, ERASERS, RMU, Ember, EmberHead
 from ember_demo.erasers.ember import DELTAS
 from ember_demo.errors import EmberDemoError
 from ember_demo.pictures import definitions, delta_curve, embedding_map, score_bars, score_table, token_chips, trials_picture
@@ -46,10 +46,10 @@ def layout():
             info="How many times the concept's part of a word is subtracted; auto tries them all.",
         )
         baseline = gr.Dropdown(
-            [(f"{label(name)}: {ERASERS[name].touches}", name) for name in BASELINES],
+            [(f"{label(name)}: {ERASERS[name].touches}", name) for name in (*BASELINES, EmberHead.name)],
             value=RMU.name,
             label="Baseline",
-            info="What EMBER is compared and combined with.",
+            info="What EMBER is compared with, and combined with unless it is EMBER itself.",
             min_width=240,
         )
     about = gr.Markdown(about_baseline(RMU.name), elem_id="about-baseline")
@@ -153,7 +153,8 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
         if found_with != session.found_with:
             skip_features, found = (), []
         ember = settled(Ember(delta=strength, keep=tuple(keep or ()), skip_features=tuple(skip_features or ())), settings)
-        best, _ = session.searches.get((found_with[0], baseline), (ERASERS[baseline](), None))
+        usual = EmberHead(ember) if baseline == EmberHead.name else ERASERS[baseline]()
+        best, _ = session.searches.get((found_with[0], baseline), (usual, None))
         session = replace(session, ember=ember, baseline=settled(best, settings), ask_model=bool(ask_model))
         for event in run(_erased, session, concept_name, ask_model):
             yield status(event), *quiet

@@ -63,7 +63,8 @@ SCENES = (
         "What EMBER does not stop",
         5,
         "An honest demonstration shows its limits. Here the attacker copies the words back from the model's own output layer, where many models keep the "
-        "same table a second time, and then retrains a little. EMBER falls to this, alone or with the baseline. Whoever publishes a model must know it.",
+        "same table a second time, and then retrains a little. EMBER falls to this, alone or with the baseline. Whoever publishes a model must know it; "
+        "step 3 offers, as a baseline, to edit the output layer too.",
         ("attack", "head-reset"),
     ),
     Scene(

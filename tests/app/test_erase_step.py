@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import torch
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
@@ -105,6 +107,21 @@ def test_settings_of_a_search_or_an_expert_last_no_longer_than_they_are_wanted()
     assert (searched.seed, searched.baseline.name) == (0, "simnpo") and not searched.report()["searches"]  # of another baseline
     *_, (*_, session) = erase_step.erase(searched, **erase, baseline="rmu")
     assert list(session.report()["searches"]) == ["rmu"]
+
+
+def test_the_output_layer_can_be_edited_too():
+    """From the very edit of EMBER that stands beside it, and where the model's two tables are one before."""
+    session = Session("pocket", "auto")
+    *_, (*_, session) = erase_step.erase(session, "Golf", "5", 0, baseline="ember-head", keep=["golf"], settings="ember.max_iter=30")
+    model, ember, both = session.model, session.edits["ember"], session.edits["ember-head"]
+    assert list(session.edits) == ["original", "ember", "ember-head"] and set(both.changes) == {model.embedding_name, model.head_name}
+    for change in both.changes.values():
+        assert torch.equal(change.delta, ember.changes[model.embedding_name].delta)
+    assert session.scores["ember-head"].efficacy > 0.5
+    told = [word for word in shlex.split(session.report()["command"]) if word.startswith("ember-head.ember=")]
+    assert json.loads(told[0].partition("=")[2]) == {"delta": 5.0, "keep": ["golf"], "max_iter": 30}
+    *_, (said, *_) = erase_step.search_settings(session, "Golf", 0, "ember-head", 2)
+    assert "no settings to search" in said
 
 
 def test_a_variant_that_cannot_be_made_is_left_out_and_said(monkeypatch):
