@@ -146,9 +146,9 @@ class WeightEdit:
         """Write the edit as safetensors, with the base model's fingerprint in its header."""
         tensors = {}
         for name, change in self.changes.items():
-            tensors[f"{name}:delta"] = change.delta.contiguous()
+            tensors[f"{name}:delta"] = change.delta.clone(memory_format=torch.contiguous_format)  # two places may share one
             if change.rows is not None:
-                tensors[f"{name}:rows"] = change.rows.contiguous()
+                tensors[f"{name}:rows"] = change.rows.clone(memory_format=torch.contiguous_format)
         save_file(tensors, str(path), {"fingerprint": self.fingerprint, "details": json.dumps(self.details)})
 
     @classmethod

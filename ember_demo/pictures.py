@@ -86,6 +86,11 @@ def figure(value):
     return "" if value is None else f"{value:.2f}"
 
 
+def setting(value):
+    """A setting as tables show it: a number, or a word such as the layers "0-8"."""
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
 def _interval(ends):
     return f"<br><small title='95% interval'>({ends[0]:.2f} to {ends[1]:.2f})</small>" if ends else ""
 
@@ -229,7 +234,7 @@ def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bot
         best = max(best, trial["overall"] if trial["within_limits"] else 0.0)
         line.append(f"{x(number):.1f},{y(best):.1f}")
         fill = COLORS["ember"] if trial["within_limits"] else "none"
-        about = escape(", ".join(f"{k} {v:.3g}" for k, v in trial["settings"].items()))
+        about = escape(", ".join(f"{k} {setting(v)}" for k, v in trial["settings"].items()))
         parts.append(
             f"<circle cx='{x(number):.1f}' cy='{y(trial['overall']):.1f}' r='4' fill='{fill}' stroke='{COLORS['ember+rmu']}'>"
             f"<title>{about}</title></circle>"

@@ -16,6 +16,7 @@ from ember_demo.pictures import (
     markdown_table,
     score_bars,
     score_table,
+    setting,
     step_names,
     table,
     tenths,
@@ -357,7 +358,7 @@ def trials_table(trials):
     names = list(trials[0]["settings"]) if trials else []
     rows = []
     for trial in sorted(trials, key=lambda t: (not t["within_limits"], -t["overall"])):
-        cells = [f"{v:.3g}" for v in trial["settings"].values()] + [figure(trial[k]) for k in FIGURES]
+        cells = [setting(v) for v in trial["settings"].values()] + [figure(trial[k]) for k in FIGURES]
         rows.append([*cells, "yes" if trial["within_limits"] else "no"])
     return markdown_table([*names, *FIGURES, "within limits"], rows)
 
@@ -367,7 +368,7 @@ def _searches(report):
     parts = []
     for name, trials in report.get("searches", {}).items():
         names = list(trials[0]["settings"]) if trials else []
-        rows = [[f"{v:.3g}" for v in t["settings"].values()] + [figure(t[k]) for k in FIGURES] for t in trials]
+        rows = [[setting(v) for v in t["settings"].values()] + [figure(t[k]) for k in FIGURES] for t in trials]
         parts.append(
             f"<h2>How the settings of {escape(label(name))} were found</h2><p>Overall score on validation questions, which score nothing else, trial by "
             "trial; a hollow dot hurt the model's other abilities or its fluency by more than a tenth. The line is the best so far."

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from ember_demo.erasers import Ember
+from ember_demo.erasers import Ember, EmberHead
 from ember_demo.errors import EmberDemoError
 from ember_demo.evaluation import mentions
 from ember_demo.loading import POCKET, has_control, load_control
@@ -21,7 +21,12 @@ from ember_demo.wording import color, label
 LONGEST = 1000  # letters of a question
 KEPT_TURNS = 3  # that a model reads again: the embedded one reads 512 tokens at most
 HIDDEN = "#6b7280"
-REMARKS = {ORIGINAL: "as it was", Ember.name: "word table edited", CONTROL: "trained without the concept"}
+REMARKS = {
+    ORIGINAL: "as it was",
+    Ember.name: "word table edited",
+    EmberHead.name: "word table and output layer edited",
+    CONTROL: "trained without the concept",
+}
 
 
 def layout():

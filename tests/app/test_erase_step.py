@@ -120,6 +120,9 @@ def test_the_output_layer_can_be_edited_too():
     assert session.scores["ember-head"].efficacy > 0.5
     told = [word for word in shlex.split(session.report()["command"]) if word.startswith("ember-head.ember=")]
     assert json.loads(told[0].partition("=")[2]) == {"delta": 5.0, "keep": ["golf"], "max_iter": 30}
+    paths = session.export()
+    loaded = ed.WeightEdit.load(next(path for path in paths if path.endswith("ember-head.safetensors")))
+    assert loaded.sha256 == both.sha256
     *_, (said, *_) = erase_step.search_settings(session, "Golf", 0, "ember-head", 2)
     assert "no settings to search" in said
 
