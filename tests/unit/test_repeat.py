@@ -118,7 +118,7 @@ def test_a_setting_is_read_as_its_field_holds_it(text, thing):
         ("steps=80", "NAME.SETTING=VALUE"),
         ("magic.steps=80", "choose from ember, rmu"),
         ("all.steps=80", "choose from ember, rmu"),
-        ("rmu.pace=80", "it has layer, trained_layers"),
+        ("rmu.pace=80", "it has alpha, learning_rate"),
         ("logit-lens.layer=1", "it has none"),
         ("rmu.steps=many", "whole number from 1 to 10000 or null, not 'many'"),
         ("rmu.steps=2.5", "whole number"),
