@@ -95,7 +95,7 @@ def test_what_cannot_be_done_is_one_line_and_status_1(arguments, says, capsys, t
         (["--concept", "Golf", "--seed", "4294967296"], "from 0 to 4294967295"),
         (["--concept", "Golf", "--seed", "x"], "from 0 to 4294967295"),
         (["--concept", "Golf", "--set", "magic.pace=80"], "choose from ember, rmu"),
-        (["--concept", "Golf", "--set", "rmu.pace=80"], "it has layer"),
+        (["--concept", "Golf", "--set", "rmu.pace=80"], "it has alpha"),
         (["--concept", "Golf", "--set", "rmu.steps=many"], "whole number"),
         (["--concept", "Golf", "--set", "ember.share=1.5"], "from 0 to 1"),
         (["--concept", "Golf", "--set", "snmf.rank=5"], "snmf, which is not among --erasers or --attacks"),
