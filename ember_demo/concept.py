@@ -46,7 +46,7 @@ class Question:
 class Concept:
     """What to erase: sentences on it, sentences on anything else, and questions of three kinds.
 
-    paragraphs: what an attacker of the paper's form trains on, none of it about a test subject.
+    paragraphs: what an attacker of the paper's form trains on; a pack's say nothing of a test subject, other sources are taken as they are.
     fluency_texts: general text on which fluency is measured, by split; where none is given, a quarter of the neutral texts at most, which then
     no eraser sees (`retain_texts`).
     """

@@ -275,7 +275,8 @@ def choice_form(model):
 
 
 def _likeliest(questions, likelihoods):
-    return [(q, int(options.argmax()) == 0) for q, options in zip(questions, likelihoods) if len(q.wrong) == 3]
+    """Right where the answer is likelier than every other option; a tie, or what is no number, is not."""
+    return [(q, bool(options[0] > options[1:].max())) for q, options in zip(questions, likelihoods) if len(q.wrong) == 3]
 
 
 def _choose_letters(model, questions):

@@ -135,7 +135,7 @@ def published_features(model, concept, source, rank, ratio):
 def divide_tokens(model, concept):
     """(token ids seen in any text, mask of those in concept texts only, mask of those in neutral texts only).
 
-    Raises ConceptError where fewer than 30 are the concept's alone.
+    Raises ConceptError where fewer than 30 are the concept's alone, or none the neutral texts'.
     """
     concept_ids, neutral_ids = _tokens(model, concept.texts), _tokens(model, concept.retain_texts)
     token_ids = np.array(sorted(concept_ids | neutral_ids))

@@ -10,8 +10,8 @@ class _Reached(Exception):
 def hidden_states(model, texts, layer):
     """Output of decoder layer `layer`: states (n, length, d) and the mask (n, length) of real tokens.
 
-    The first token is left out of the mask: it is the same for every text, so it says nothing of any.
-    A text that begins with the tokenizer's start token is taken as it is, any other gets one.
+    The first token is left out of the mask. Mostly it is the start token, the same for every text; where a tokenizer has none, the state of
+    whatever stands first is outsized all the same, as attention rests there (attention sinks, arXiv 2309.17453).
     """
     return _run_until(model, texts, model.layers[layer].register_forward_hook)
 
@@ -23,8 +23,7 @@ def mlp_activations(model, texts, layer):
 
 
 def _run_until(model, texts, register):
-    start = model.tokenizer.bos_token or ""
-    inputs = model.encode([t if t.startswith(start) else start + t for t in texts], padding_side="right")
+    inputs = model.encode_texts(texts)
     caught = []
     hook = register(partial(_catch, caught))
     try:

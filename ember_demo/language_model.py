@@ -289,6 +289,11 @@ class LanguageModel:
         batch = self.tokenizer(prompts, add_special_tokens=False, padding=True, padding_side=padding_side, return_tensors="pt")
         return {key: batch[key].to(self.device) for key in ("input_ids", "attention_mask")}
 
+    def encode_texts(self, texts):
+        """Token ids and attention mask of plain texts, padded on the right; a text that lacks the start token, where there is one, gets it."""
+        start = self.tokenizer.bos_token or ""
+        return self.encode([text if text.startswith(start) else start + text for text in texts], padding_side="right")
+
     def chat(self, text_or_messages, max_new_tokens=128):
         """The greedy answer to a question, or to a list of chat messages."""
         return "".join(self.stream(text_or_messages, max_new_tokens))

@@ -174,7 +174,7 @@ def _config(id, with_code):
 
 def _is_here(source):
     """Whether all of a model's weights are on this machine."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return True
     config = try_to_load_from_cache(source, "config.json")
     if not isinstance(config, str):
@@ -186,7 +186,7 @@ def _is_here(source):
 
 def _fetched(source, with_code, progress):
     """The folder with the model's files: the one given, or the Hub's copy of them here, downloaded or completed as needed."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return source
 
     class Reported(tqdm):
@@ -360,7 +360,7 @@ def _explain(id, error):
         return "4-bit needs bitsandbytes; install it, or choose --precision bf16."
     if "CUDA" in text:
         return f"The GPU failed while {id} was loaded ({text.splitlines()[0]}); check its driver, or hide it by CUDA_VISIBLE_DEVICES= to use the CPU."
-    if Path(id).is_dir():
+    if os.path.isdir(id):
         return f"The folder {id} does not hold a causal language model with safetensors weights and a tokenizer; check its config.json."
     if caused_by(GatedRepoError):
         return f"{id} is gated: accept its licence on huggingface.co, then log in with `hf auth login` or set HF_TOKEN."

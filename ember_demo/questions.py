@@ -33,14 +33,16 @@ def write_questions(model, name, progress=silent):
         "similar": neighbours or [f"subjects close to {name}, but not {name} itself"],
         "general": [f"{subject}, nothing to do with {name}" for subject in GENERAL],
     }
-    questions, written = [], 0
+    questions, written, asked = [], 0, set()
+    split = {}  # by answer: two questions with one answer may ask for one fact, and of two kinds too
     for number, kind in enumerate(KINDS):
         found = _written(model, subjects[kind], part(progress, number / 3, (number + 1) / 3, f"Questions, {kind}: "))
         written += len(found) if kind == "concept" else 0
-        split = {}  # by answer: two questions with one answer may ask for one fact
+        found = [text for text in found if normalise(text) not in asked]
+        asked |= {normalise(text) for text in found}
         for text, answer in _kept(model, found):
             here = split.setdefault(normalise(answer), TURNS[len(split) % len(TURNS)])
-            questions.append(Question(text, answer, kind=kind, split=here, subject=text))
+            questions.append(Question(text, answer, kind=kind, split=here))
     kept = sum(q.kind == "concept" for q in questions)
     if not written:
         raise ConceptError(f"The model could not write any question on {name}: take a chat model; {WITHOUT}")

@@ -34,14 +34,12 @@ class DirectionAblation(Attack):
         if not known:
             raise ConceptError(f"{concept.name} has no relearn questions to find the direction with; give some.")
         prompts = [model.prompt(q.text) for q in known]
-        directions = {}
-        for layer in range(len(model.layers)):
-            progress(0.0, "Comparing with the base model")
-            erased = _mean_state(model, prompts, layer)
-            with model.unedited():
-                difference = erased - _mean_state(model, prompts, layer)
-            if difference.any():  # of a model without an edit there is nothing to take out
-                directions[f"layer {layer + 1}"] = difference / difference.norm()
+        progress(0.0, "Comparing with the base model")
+        erased = _mean_states(model, prompts)
+        with model.unedited():
+            differences = [ours - base for ours, base in zip(erased, _mean_states(model, prompts))]
+        # of a model without an edit there is nothing to take out
+        directions = {f"layer {n}": difference / difference.norm() for n, difference in enumerate(differences, 1) if difference.any()}
 
         def asked(direction, questions):
             with _without(model, direction):
@@ -52,10 +50,13 @@ class DirectionAblation(Attack):
 
 
 @torch.no_grad()
-def _mean_state(model, prompts, layer):
-    """Mean state (d,) of a layer over all tokens of the prompts."""
-    states, mask = hidden_states(model, prompts, layer)
-    return states[mask].float().mean(dim=0)
+def _mean_states(model, prompts):
+    """By layer, the mean state (d,) over all tokens of the prompts."""
+    means = []
+    for layer in range(len(model.layers)):
+        states, mask = hidden_states(model, prompts, layer)
+        means.append(states[mask].float().mean(dim=0))
+    return means
 
 
 @contextmanager

@@ -183,7 +183,7 @@ class RelearningRows(Relearning):
     @contextmanager
     def trainable(self, model):
         """Without weight decay, which would move every row."""
-        with model.preserved([model.embedding_name]):
+        with model.dequantized(model.without_gradient()), model.preserved([model.embedding_name]):
             mask = torch.zeros(len(model.embeddings), 1, device=model.device)
             mask[suspects(model)] = 1
             table = model.embeddings.requires_grad_(True)

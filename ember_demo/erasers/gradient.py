@@ -11,9 +11,8 @@ from ember_demo.erasers.training import TrainingEraser
 
 
 def log_likelihoods(model, texts, max_length=256):
-    """Sums of log-probabilities of texts (n,), with gradient, and their token counts (n,); a text that lacks the start token gets it."""
-    start = model.tokenizer.bos_token or ""
-    inputs = model.encode([t if t.startswith(start) else start + t for t in texts], padding_side="right")
+    """Sums of log-probabilities of texts (n,), with gradient, and their token counts (n,)."""
+    inputs = model.encode_texts(texts)
     ids, mask = (inputs[key][:, :max_length] for key in ("input_ids", "attention_mask"))
     logits = model.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     scored = mask[:, 1:].bool()

@@ -83,12 +83,12 @@ def suggestions(model, concept, edit, each=3):
     on anything else."""
     if not concept.questions:
         return [f"Tell me about {concept.name}.", f"What is {concept.name} known for?"]
-    by_subject = {q.subject: q for q in concept.select("concept", "test")}
-    untouched = {s: [t for t in _spellings(s) if not subject_tokens(model, edit, t)[0]] for s in by_subject if s}
+    by_subject = {q.subject or q.text: q for q in concept.select("concept", "test")}
+    untouched = {s: [t for t in _spellings(s) if not subject_tokens(model, edit, t)[0]] for s in by_subject}
     sly = [by_subject[s].text for s, spelt in untouched.items() if s in spelt]
     sly += [by_subject[s].text.replace(s, spelt[0]) for s, spelt in untouched.items() if spelt and s not in spelt]
     chosen = [("", [q.text for q in by_subject.values() if q.text not in sly]), ("sly: ", sly)]
-    chosen += [(f"{kind}: ", list({q.subject: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
+    chosen += [(f"{kind}: ", list({q.subject or q.text: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
     words = {"similar: ": "neighbour: ", "general: ": "anything else: "}
     return [(words.get(prefix, prefix) + text, text) for prefix, texts in chosen for text in texts[:each]]
 

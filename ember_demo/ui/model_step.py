@@ -1,10 +1,10 @@
 """Step 1: which model, in which precision, and what it needs here."""
 
+import os
 import sys
 import time
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
@@ -108,7 +108,7 @@ def load(session, model_id, precision, closed=False):
 
 def _named(model_id, closed):
     model_id = (model_id or POCKET).strip()
-    if closed and Path(model_id).exists():
+    if closed and os.path.exists(model_id):
         raise ModelError("Folders of this server are not open to visitors; type a model's name on the Hugging Face Hub.")
     return model_id
 

@@ -211,8 +211,17 @@ def test_questions_with_one_answer_are_in_one_split():
     scripted._answer = lambda text: given(text) if text.startswith("Say") else f"Answer {int(''.join(c for c in text if c.isdigit())) % 7}"
     splits = {}
     for question in write_questions(scripted, "Falconry"):
-        splits.setdefault((question.kind, question.answer), set()).add(question.split)
-    assert len(splits) == 3 * 7 and all(len(found) == 1 for found in splits.values())
+        splits.setdefault(question.answer, set()).add(question.split)
+    assert len(splits) == 7 and all(len(found) == 1 for found in splits.values())
+
+
+def test_a_question_that_the_model_writes_twice_is_of_one_kind():
+    scripted = Scripted()
+    scripted.chat = lambda request, max_new_tokens=0: "Hawks." if request.startswith("Name") else "\n".join(
+        f"What is question {i} about?" for i in range(10, 40)
+    )
+    questions = write_questions(scripted, "Falconry")
+    assert {q.kind for q in questions} == {"concept"} and len(questions) == 30
 
 
 def test_a_model_that_contradicts_itself_is_not_asked_further():
