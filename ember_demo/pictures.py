@@ -182,12 +182,7 @@ def attack_curves(curves, steps, guessed=False, width=720, height=300, left=66, 
     taken out, so that 0% is guessing; of open answers guessing gets none right.
     """
 
-    def x(number):
-        return left + (width - left - right) * number / max(1, len(steps) - 1)
-
-    def y(share):
-        return top + (height - top - bottom) * (1 - share)
-
+    x, y = _scales(len(steps), width, height, left, right, top, bottom)
     parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Right answers by step of the attack'>"]
     parts.append(_ticks(width, left, right, y))
     for number, step in enumerate(steps):
@@ -219,16 +214,11 @@ def step_names(lists):
 def trials_picture(trials, width=720, height=220, left=66, right=20, top=12, bottom=30):
     """A search as a picture: the overall score of every trial, hollow where it hurt the model too much, and the best so far as a line."""
 
-    def x(number):
-        return left + (width - left - right) * number / max(1, len(trials) - 1)
-
-    def y(share):
-        return top + (height - top - bottom) * (1 - share)
-
-    parts = [f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Overall score by trial of the search'>"]
-    for tick in (0, 0.5, 1):
-        parts.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
-        parts.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:g}</text>")
+    x, y = _scales(len(trials), width, height, left, right, top, bottom)
+    parts = [
+        f"<svg viewBox='0 0 {width} {height}' role=img aria-label='Overall score by trial of the search'>",
+        _ticks(width, left, right, y),
+    ]
     best, line = 0.0, []
     for number, trial in enumerate(trials):
         best = max(best, trial["overall"] if trial["within_limits"] else 0.0)
@@ -264,12 +254,7 @@ def delta_curve(trials, chosen, width=720, height=240, left=66, right=20, top=12
     trials: as in report.json, `delta_trials`.
     """
 
-    def x(number):
-        return left + (width - left - right) * number / max(1, len(trials) - 1)
-
-    def y(share):
-        return top + (height - top - bottom) * (1 - share)
-
+    x, y = _scales(len(trials), width, height, left, right, top, bottom)
     parts = [
         f"<svg viewBox='0 0 {width} {height}' role=img aria-label='What each strength erases and what it spares'>",
         _ticks(width, left, right, y),
@@ -388,9 +373,21 @@ def tenths(share):
     return f"{round(10 * share)} of 10"
 
 
-def _ticks(width, left, right, y, shares=(0, 0.25, 0.5, 0.75, 1)):
+def _scales(points, width, height, left, right, top, bottom):
+    """Where the n-th of so many points stands across a picture, and a share from 0 to 1 up and down: two functions."""
+
+    def x(number):
+        return left + (width - left - right) * number / max(1, points - 1)
+
+    def y(share):
+        return top + (height - top - bottom) * (1 - share)
+
+    return x, y
+
+
+def _ticks(width, left, right, y):
     lines = []
-    for tick in shares:
+    for tick in (0, 0.25, 0.5, 0.75, 1):
         lines.append(f"<line x1={left} x2={width - right} y1={y(tick):.1f} y2={y(tick):.1f} stroke='currentColor' opacity='.15'></line>")
         lines.append(f"<text x={left - 6} y={y(tick) + 4:.1f} font-size=12 text-anchor=end fill='currentColor'>{tick:.0%}</text>")
     return "".join(lines)

@@ -79,7 +79,7 @@ def attack(session, attack_names, settings=""):
         for number, each in enumerate(chosen, 1):
             which = f"Attack {number} of {len(chosen)}, {each.name}. " if len(chosen) > 1 else ""
             curves, steps = {}, [""] * each.points
-            yield f"{which}Starting", _plot(each, curves, steps), *quiet[1:]
+            yield f"{which}Starting (0%)", _plot(each, curves, steps), *quiet[1:]
             for event in run(_attacked, session, each):
                 plot = gr.skip()
                 if "accuracy" in event.data:  # the latest event comes again while nothing new happens
@@ -103,12 +103,17 @@ def _with_results(session, chosen, found, left, seconds, plot):
     attacked = {f"{variant} after {chosen.name}": (variant, chosen.name, LEFT.keep(weights)) for variant, weights in left.items()}
     return replace(
         session,
-        results=session.results | {chosen.name: found},
-        attacks=session.attacks | {chosen.name: chosen},
-        attacked=session.attacked | attacked,
+        results=_latest(session.results, chosen.name, found),
+        attacks=_latest(session.attacks, chosen.name, chosen),
+        attacked={key: value for key, value in session.attacked.items() if value[1] != chosen.name} | attacked,
         views=session.views | {"plot": plot},
         seconds=session.seconds | {"attack": session.seconds.get("attack", 0.0) + seconds},
     )
+
+
+def _latest(known, name, value):
+    """With this value, as the last, in the place of an earlier one."""
+    return {key: each for key, each in known.items() if key != name} | {name: value}
 
 
 def _plot(chosen, curves, steps):
@@ -137,17 +142,15 @@ def result_table(session):
     shown = [*variants, *([CONTROL] if controlled else [])]
     heads = ["attack", *map(label, shown), "the attacker"]
     defined = {label(v): about(v) for v in shown} | {name: attack.description for name, attack in ATTACKS.items()}
-    rows = []
-    for name, found in session.results.items():
-        cells = [f"{found[v].before:.0%} → {found[v].after:.0%}{' *' if found[v].chance else ''}" for v in variants]
-        rows.append(
-            [
-                name,
-                *cells,
-                *([f"{found[CONTROL].after:.0%}{' *' if found[CONTROL].chance else ''}" if CONTROL in found else ""] if controlled else []),
-                ATTACKS[name].threat_model,
-            ]
-        )
+    rows = [[name, *(_cell(found.get(v), v) for v in shown), ATTACKS[name].threat_model] for name, found in session.results.items()]
     guessed = any(r.chance for found in session.results.values() for r in found.values())
     note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
     return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows, defined) + note if rows else ""
+
+
+def _cell(result, variant):
+    """Before and after an attack; of the control, where there is one, what it gives after it."""
+    if result is None:
+        return ""
+    before = "" if variant == CONTROL else f"{result.before:.0%} → "
+    return f"{before}{result.after:.0%}{' *' if result.chance else ''}"

@@ -14,7 +14,7 @@ from ember_demo.loading import POCKET, has_control, load_control
 from ember_demo.pictures import CUT_OFF, conversation
 from ember_demo.study import CONTROL, ORIGINAL, subject_tokens
 from ember_demo.ui.session import LEFT, STUDIES, in_turn
-from ember_demo.ui.show import FIRST_ERASE, problem, warn
+from ember_demo.ui.show import FIRST_ERASE, problem, status, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import color, label
 
@@ -88,7 +88,9 @@ def suggestions(model, concept, edit, each=3):
     sly = [by_subject[s].text for s, spelt in untouched.items() if s in spelt]
     sly += [by_subject[s].text.replace(s, spelt[0]) for s, spelt in untouched.items() if spelt and s not in spelt]
     chosen = [("", [q.text for q in by_subject.values() if q.text not in sly]), ("sly: ", sly)]
-    chosen += [(f"{kind}: ", list({q.subject or q.text: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")]
+    chosen += [
+        (f"{kind}: ", list({q.subject or q.text: q.text for q in concept.select(kind, "test")}.values())) for kind in ("similar", "general")
+    ]
     words = {"similar: ": "neighbour: ", "general: ": "anything else: "}
     return [(words.get(prefix, prefix) + text, text) for prefix, texts in chosen for text in texts[:each]]
 
@@ -185,7 +187,7 @@ def _asked(session, turn, known, shown, blind):
         for event in run(_answers, session, keys, left):
             if "key" in event.data:
                 turn["answers"][event.data["key"]] = {"text": event.data["text"], "right": None}
-            yield gr.skip(), event.message, view(session, blind), gr.skip()
+            yield gr.skip(), status(event), view(session, blind), gr.skip()
         for key, (text, ended) in event.result.items():  # one without an end, gibberish as a rule, is called neither
             turn["answers"][key] = {
                 "text": text if ended else text + CUT_OFF,

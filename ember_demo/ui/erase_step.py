@@ -19,6 +19,7 @@ from ember_demo.ui import compare_step
 from ember_demo.ui.concept_step import chosen_concept, listed_concept
 from ember_demo.ui.session import STUDIES, Session, in_turn
 from ember_demo.ui.show import number, problem, settled, status, whole_seed
+from ember_demo.ui.verdict import outcome
 from ember_demo.ui.work import run
 from ember_demo.understanding import what_changed, word_map
 from ember_demo.wording import label
@@ -28,8 +29,8 @@ NO_PICTURES = "<p class=note>Erase first.</p>"
 
 def layout():
     gr.Markdown(
-        "**EMBER** takes the concept out of the model's *word table*, where a word's meaning enters the model. The **baseline** leaves that table "
-        "alone and retrains layers behind it. Both, alone and together, start from the same model."
+        "**EMBER** takes the concept out of the model's *word table*, where a word's meaning enters the model. The **baseline**, as a rule, leaves that "
+        "table alone and retrains layers behind it. Both, alone and together, start from the same model."
     )
     with gr.Row():
         find = gr.Button("Show first what EMBER would change")
@@ -94,23 +95,23 @@ def about_baseline(name):
 
 @in_turn
 def find(session, concept_name, seed, texts="", settings=""):
-    """Show what EMBER would change: (status, features, tokens, words to leave alone); the session is kept."""
-    quiet = (gr.skip(),) * 4
+    """Show what EMBER would change: (status, features, tokens, words to leave alone); the session is kept, with all that is erased in it."""
+    quiet, before = (gr.skip(),) * 4, session
     try:
         session = _fresh(session, seed, texts)
         ember = settled(Ember(), settings)
         for event in run(_found, session, ember, concept_name):
             yield status(event), *quiet
         concept, features, view, tokens = event.result
-        session = replace(session, concept=concept, features=features, found_with=_found_with(session, ember, concept_name))
-        session.views = {"tokens": view}
+        found = {"features": features, "found_with": _found_with(session, ember, concept_name)}
+        session = replace(before, **found) if before.edits else replace(session, concept=concept, views={"tokens": view}, **found)
         words = [t["token"] for t in sorted(tokens, key=lambda t: (not t["generic"], t["token"].lower()))]
         yield (
-            f"Found {len(features)} features of {concept.name}. Nothing is changed yet.",
+            f"Found {len(features)} features of {concept.name}. Nothing is changed by looking.",
             gr.update(choices=feature_choices(features), value=[], visible=True),
             view,
             gr.update(choices=list(dict.fromkeys(words)), visible=True),
-            session,
+            STUDIES.update(session),
         )
     except EmberDemoError as error:
         yield problem(error), *quiet
@@ -163,7 +164,7 @@ def erase(session, concept_name, delta, seed, baseline=RMU.name, texts="", ask_m
         session.features = found or edits["ember"].details["features"]
         session.views = views | {"scores": score_view(session)}
         yield (
-            f"**{concept.name} is erased** in {ways(len(edits) - 1)}; EMBER's strength is {edits['ember'].details['settings']['ember']['delta']:g}. Compare the answers in step 4, attack in step 5."
+            f"**{concept.name} {outcome(session)}**: {ways(len(edits) - 1)} tried, EMBER's strength is {edits['ember'].details['settings']['ember']['delta']:g}. Compare the answers in step 4, attack in step 5."
             + "".join(f" {label(name)} is left out: {why}" for name, why in skipped.items()),
             gr.update(choices=feature_choices(session.features), value=list(ember.skip_features), visible=True),
             session.views["tokens"],

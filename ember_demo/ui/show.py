@@ -1,6 +1,7 @@
 """What every step says: how far the work is, what went wrong, what strangers may not do."""
 
 import os
+import re
 
 import gradio as gr
 
@@ -17,6 +18,11 @@ def status(event):
         "" if event.left is None else f", about {event.left:.0f} s left" if event.left < 90 else f", about {event.left / 60:.0f} min left"
     )
     return f"{event.message} ({event.fraction:.0%}{left})"
+
+
+def is_running(said):
+    """Whether what is said of a step is how far its work is."""
+    return bool(re.search(r"\(\d+%(, about [^)]*)?\)$", said or ""))
 
 
 def problem(error):

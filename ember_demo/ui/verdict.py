@@ -37,17 +37,27 @@ def view(session):
     return f"<div class=verdict>{words}<details open class=wide>{picture}<details class=narrow>{picture}</div>"  # folded where there is little room
 
 
+def outcome(session):
+    """That the concept is erased, or where it is not: where at least half of what was known is left."""
+    weak = [label(v) for v, edit in session.edits.items() if edit and v in session.scores and session.scores[v].efficacy <= 0.5]
+    return f"is not erased by {', '.join(weak)}" if weak else "is erased"
+
+
 def _erased(session, erased):
     parts = [f"{label(v)} {tenths(session.scores[v].accuracy['concept'])}" for v in erased]
+    gibberish = {label(v): round(10 * session.scores[v].invalid_rate["concept"]) for v in erased}
+    unreadable = ", ".join(f"{count} by {name}" for name, count in gibberish.items() if count)
     return (
-        f"{session.concept.name} is erased: of 10 answers on it the original gives {round(10 * session.scores[ORIGINAL].accuracy['concept'])}, "
-        f"{', '.join(parts)}."
+        f"{session.concept.name} {outcome(session)}: of 10 questions on it the original gets {round(10 * session.scores[ORIGINAL].accuracy['concept'])} "
+        f"right, {', '.join(parts)}." + (f" Of 10 answers some are unreadable, which is not erasure: {unreadable}." if unreadable else "")
     )
 
 
 def _cost(session, erased):
-    kept = [session.scores[v].specificity for v in erased if session.scores[v].specificity is not None]
-    return f" Of 10 answers on other things at least {int(10 * min(kept) + 1e-9)} are left." if kept else ""
+    """How many of the right answers on other things are left, where it is worst."""
+    base = session.scores[ORIGINAL].accuracy
+    kept = [session.scores[v].accuracy[kind] / base[kind] for v in erased for kind in ("similar", "general") if base.get(kind)]
+    return f" Of 10 right answers on other things at least {int(10 * min(1, *kept) + 1e-9)} are left." if kept else ""
 
 
 def _came_back(session, attack, results):

@@ -1,6 +1,7 @@
 """What each click sets going, and what follows it: the verdict, the link, and how to repeat it."""
 
 from dataclasses import replace
+from functools import partial
 
 import gradio as gr
 
@@ -11,7 +12,7 @@ from ember_demo.sources import listed_name
 from ember_demo.ui import api, attack_step, compare_step, concept_step, erase_step, expert, model_step, take_away, tour, verdict
 from ember_demo.ui.look import ATTACK, COMPARE, CONCEPT, ERASE, MODEL, NAME_AND_TELL, NOT_TOURING, SHOW_LINK, TO_STEP, TOURING
 from ember_demo.ui.session import STUDIES, Session, Turn
-from ember_demo.ui.show import is_public
+from ember_demo.ui.show import is_public, is_running
 
 PRIVATE = {"show_progress": "hidden", "api_visibility": "private"}  # of the page, and no endpoint
 AT_ONCE = PRIVATE | {"queue": False}
@@ -21,23 +22,30 @@ def wire(demo, page, model_id):
     """Connect the components of `page`, a namespace; `model_id` is the model that the page opens with."""
     tour_events = _wire_tour(page)
     _wire_moves(page)
+    looking, erasing = _wire_concept(page), _wire_erase(page)
+    _wire_choice(page, [*looking, erasing[0]])
     for button, running, said in (
         (page.model.stop, _wire_model(demo, page, model_id), {page.model.said: "Stopped; the model in use is the one before."}),
-        (page.concept.stop, _wire_concept(page), {page.concept.said: NOTHING_CHANGED, page.concept.text_said: ""}),
-        (page.erase.stop, _wire_erase(page), {page.erase.said: NOTHING_CHANGED}),
+        (page.concept.stop, looking, {page.concept.said: NOTHING_CHANGED, page.concept.text_said: "Stopped."}),
+        (page.erase.stop, erasing, {page.erase.said: NOTHING_CHANGED}),
         (page.compare.stop, _wire_compare(page), {page.compare.said: "Stopped."}),
         (page.attack.stop, _wire_attack(demo, page), {page.attack.said: NOTHING_CHANGED}),
         (page.taken.stop, _wire_taking(page), {page.taken.said: "Stopped."}),
     ):
         # The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too.
         stopped = button.click(None, cancels=[*running, *tour_events], queue=False, api_visibility="private")
-        stopped.then(lambda said=said: said, None, list(said), **AT_ONCE)
+        stopped.then(partial(_instead, list(said.values())), list(said), list(said), **AT_ONCE)
     gr.api(api.study, api_name="study")
     _wire_links(demo, page)
     demo.load(None, js=NAME_AND_TELL)
 
 
 NOTHING_CHANGED = "Stopped; the model is as it was."
+
+
+def _instead(sentences, *shown):
+    """These sentences in the place of what is shown, where that says that something runs."""
+    return [sentence if is_running(now) else gr.skip() for sentence, now in zip(sentences, shown)]
 
 
 def _wire_moves(page):
@@ -81,7 +89,8 @@ def _wire_model(demo, page, model_id):
     return [loading]
 
 
-def _wire_concept(page):
+def _wire_choice(page, running):
+    """Another concept ends what is being looked for in the one before."""
     step, erase = page.concept, page.erase
     of_one_concept = [step.said, step.trace, erase.said, erase.trials_plot, erase.tokens, erase.scores, erase.pictures]
 
@@ -92,9 +101,14 @@ def _wire_concept(page):
         found = {step.said: ""} | _show(page, session if ours else replace(session, views={}, traces={}))
         return [texts, said, *lists, *(found[c] if found[c] != gr.skip() else "" for c in of_one_concept)]
 
-    step.concept.change(concept_step.about_concept, step.concept, step.about, **PRIVATE)
     lists = [step.texts, step.text_said, erase.features, erase.keep]
-    step.concept.input(choose, [page.session, step.concept], [*lists, *of_one_concept], **AT_ONCE)
+    ended = step.concept.input(None, cancels=running, queue=False, api_visibility="private")
+    ended.then(choose, [page.session, step.concept], [*lists, *of_one_concept], **AT_ONCE)
+
+
+def _wire_concept(page):
+    step = page.concept
+    step.concept.change(concept_step.about_concept, step.concept, step.about, **PRIVATE)
     gathering = step.get_texts.click(
         concept_step.gather_texts,
         [page.session, step.concept, step.source, step.text_file],
@@ -118,7 +132,7 @@ def _wire_erase(page):
         show_progress="hidden",
         api_name="find",
     )
-    _anew(page, finding, outputs["find"])
+    _afterwards(page, finding)
     looking = step.look.click(
         erase_step.search_settings,
         [page.session, concept.concept, concept.seed, step.baseline, step.trials],
@@ -166,6 +180,9 @@ def _wire_attack(demo, page):
     step.attacks.input(attack_step.about_attacks, step.attacks, step.about, **AT_ONCE)
     given = [page.session, step.attacks, page.expertly.settings]
     attacking = step.attack.click(attack_step.attack, given, _outputs(page)["attack"], show_progress="hidden", api_name="attack")
+    attacking.then(
+        lambda session: session.views.get("plot", ""), page.session, step.plot, **AT_ONCE
+    )  # of one that was refused nothing is shown
     _afterwards(page, attacking)
     return [attacking]
 
@@ -187,7 +204,7 @@ def _wire_tour(page):
         number = (number + 1) % len(tour.SCENES)
         current = tour.SCENES[number]
         try:
-            with session.turn.taken():
+            with session.turn.taken(patience=0):
                 began = Session(POCKET, "auto", turn=session.turn) if number == 0 else None
         except gr.Error:
             gr.Info("This scene is still being computed. The next one can follow when it is over.")
@@ -283,7 +300,7 @@ def _show(page, session, blind=False):
     none = gr.update(choices=[], value=[], visible=False)
     models, suggested = compare_step.open_step(session)
     return {
-        concept.trace: trace_view(session.trace, session.concept.name) if session.trace else "",
+        concept.trace: _trace(session),
         erase.said: gr.skip() if session.features else "",
         erase.trials_plot: gr.skip() if session.searches else "",
         erase.features: gr.skip() if session.features else none,
@@ -298,6 +315,12 @@ def _show(page, session, blind=False):
         attack.plot: session.views.get("plot", ""),
         attack.results: attack_step.result_table(session),
     }
+
+
+def _trace(session):
+    if session.trace:
+        return trace_view(session.trace, session.concept.name)
+    return gr.skip() if session.traces and not session.edits else ""  # what was looked at stays where nothing was erased after it
 
 
 def _filled_in(page):

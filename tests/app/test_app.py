@@ -22,6 +22,7 @@ from ember_demo.ui import session as session_module
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, shared_model
 from ember_demo.ui.tour import SCENES
+from ember_demo.ui.wiring import _instead
 from ember_demo.ui.work import MODEL_LOCK
 from tests.conftest import assert_same, snapshot
 
@@ -77,6 +78,7 @@ def test_a_second_work_of_one_visitor_waits_and_loses_nothing(erased):
         ("/find", ("Knitting", 0), "Ancient Rome"),
         ("/load", ("nobody/nothing", "auto"), "embedded model"),
         ("/load", ("nobody", "auto"), "model|internet"),
+        ("/load", ("n" * 300, "auto"), "no model called"),
         ("/ask", ("", [], False), "First erase"),
         ("/attack", (["relearning"], ""), "First erase"),
         ("/export", (), "First erase"),
@@ -158,6 +160,11 @@ def test_a_scene_that_erases_leaves_nothing_of_a_visitors_own_study_in_view(aske
         shown |= {component.elem_id or component.label: value for component, value in update.items() if hasattr(component, "label")}
     assert shown["Concept to erase"] == "Harry Potter"
     assert shown["attack-plot"] == shown["attack-table"] == shown["trace"] == "" and "Who?" not in shown["talk"]
+
+
+def test_a_stop_takes_back_only_what_says_that_work_runs():
+    assert _instead(["a", "b", "c"], "Fitting (40%)", "Asking (7%, about 12 s left)", "Waiting: 1 ahead of you (0%)") == ["a", "b", "c"]
+    assert _instead(["a"] * 3, "**Golf is erased**: 3 ways tried.", "", "RMU hid 90% of it.") == [gr.skip()] * 3
 
 
 def test_handlers_need_no_browser():

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import pytest
 import torch
 from gradio_client import Client, handle_file
 
 import ember_demo as ed
-from ember_demo.ui import concept_step, erase_step
+from ember_demo.ui import concept_step, erase_step, verdict
 from ember_demo.ui.page import build_page
 from ember_demo.ui.session import Session, shared_model
 from tests.app.conftest import answers
@@ -23,7 +24,7 @@ def test_erasing_shows_progress_features_tokens_scores_and_pictures(erased):
     assert any("%" in update[0] for update in shown[:-1])
     status, features, tokens, scores, pictures, models, suggested = shown[-1]
     assert len(models["value"]) == 5 and len(suggested["choices"]) > 6
-    assert re.search(r"is erased\*\* in 3 ways; EMBER's strength is [1-9]", status)
+    assert re.search(r"is erased\*\*: 3 ways tried, EMBER's strength is [1-9]", status)
     assert len(features["choices"]) > 2 and not features["value"]
     assert "Hogwarts" in tokens or "Dumbledore" in tokens
     assert "EMBER + baseline" in scores and "95%" in scores and "efficacy" in scores
@@ -41,7 +42,7 @@ def test_settings_of_an_expert_count_and_bad_ones_get_a_sentence(erased, url):
 def test_a_feature_that_is_switched_off_is_not_edited(url):
     client = Client(url, verbose=False)
     status, features, tokens, _ = client.predict("Uranium", 0, api_name="/find")
-    assert "Nothing is changed yet" in status
+    assert "Nothing is changed" in status
     indices = [index for _, index in features["choices"]]
     shown = client.predict("Uranium", "5", 0, "rmu", "", False, [], indices[:1], "rmu.steps=1", api_name="/erase")
     assert "is erased" in shown[0] and shown[1]["value"] == indices[:1]
@@ -53,9 +54,21 @@ def test_a_feature_that_is_switched_off_is_not_edited(url):
 def test_looking_changes_nothing(url):
     before = snapshot(shared_model("pocket", "auto"))
     status, features, tokens, words = Client(url, verbose=False).predict("Golf", 0, api_name="/find")
-    assert "Nothing is changed yet" in status and "its own" in features["choices"][0][0] and "words and pieces of words" in tokens
+    assert "Nothing is changed" in status and "its own" in features["choices"][0][0] and "words and pieces of words" in tokens
     assert words["choices"]
     assert_same(shared_model("pocket", "auto"), before)
+
+
+def test_looking_at_another_concept_keeps_what_is_erased(asked_in_step_4):
+    *_, (status, features, tokens, _, session) = erase_step.find(asked_in_step_4, "Golf", 0)
+    assert "features of Golf" in status and features["choices"] and "golf" in tokens.lower()
+    assert session.edits is asked_in_step_4.edits and session.concept is asked_in_step_4.concept and session.found_with[0] == "Golf"
+
+
+@pytest.mark.parametrize("delta, said", [("5", "is erased"), ("0", "is not erased by EMBER")])
+def test_what_takes_nothing_away_is_not_said_to_erase(delta, said):
+    *_, last = erase_step.erase(Session("pocket", "auto"), "Golf", delta, 0, settings="rmu.steps=60")
+    assert f"Golf {said}" in last[0] and said in verdict.view(last[-1])
 
 
 def test_texts_too_few_to_tell_a_concept_from_anything_else_are_said_to_be(url, tmp_path):

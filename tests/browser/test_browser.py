@@ -187,6 +187,7 @@ def test_each_long_job_can_be_stopped_and_the_page_goes_on(page):
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("%", timeout=60_000)
     stop(page, "#attack-status")
+    expect(page.locator("#attack-plot svg")).to_have_count(0)  # of one that did not end nothing is shown
     press(page, "Attack")
     expect(page.locator("#attack-status")).to_contain_text("The attack is over", timeout=300_000)
     expect(page.locator("#attack-table")).to_contain_text("relearning")
@@ -210,6 +211,15 @@ def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page
     chosen.fill("Uranium")
     chosen.press("Enter")
     expect(texts).to_have_value("")
+    press(page, "Show where the model holds it")
+    expect(page.locator("#concept-status")).to_contain_text("%", timeout=60_000)
+    chosen.fill("Golf")
+    chosen.press("Enter")
+    expect(page.locator("#concept-status")).to_have_text("")
+    page.wait_for_timeout(3000)
+    expect(page.locator("#concept-status")).to_have_text("")  # what was being looked for has ended
+    chosen.fill("Uranium")
+    chosen.press("Enter")
     press(page, "Next: erase it")
     erase_quickly(page)
     expect(page).to_have_url(re.compile(r"\?study=.{16,}"), timeout=30_000)

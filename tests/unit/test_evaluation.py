@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 import ember_demo as ed
-from ember_demo.evaluation import ask, forget_quality, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
+from ember_demo.evaluation import _likeliest, ask, forget_quality, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,9 @@ def test_truth_ratios_and_model_utility_follow_tofu(model, concept):
         ratios = scores.truth_ratios[kind]
         parts += [scores.accuracy[kind], scores.answer_probability[kind], sum(max(0, 1 - r) for r in ratios) / len(ratios)]
     assert scores.model_utility == pytest.approx(len(parts) / sum(1 / p for p in parts))
+
+
+def test_among_options_a_tie_or_no_number_is_no_right_answer():
+    question = ed.Question("Who?", "Ann", wrong=("Bob", "Cy", "Di"))
+    options = [[-1.0, -2, -2, -2], [-1.0, -1, -2, -2], [float("nan")] * 4, [-2.0, -1, -2, -2]]
+    assert [right for _, right in _likeliest([question] * 4, torch.tensor(options))] == [True, False, False, False]

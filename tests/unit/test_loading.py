@@ -218,7 +218,13 @@ def test_likelihoods_do_not_depend_on_the_batch(model, concept):
 
 @pytest.mark.parametrize(
     "id, says",
-    [("no/such/model/at all", "no model called"), ("nobody/nothing", "internet"), ("  ", "No model was named")],
+    [
+        ("no/such/model/at all", "no model called"),
+        ("n" * 300, "no model called"),
+        ("/" + "n" * 300, "no folder"),
+        ("nobody/nothing", "internet"),
+        ("  ", "No model was named"),
+    ],
 )
 def test_an_unknown_model_says_what_to_do(id, says):
     with pytest.raises(ed.ModelError, match=says) as caught:

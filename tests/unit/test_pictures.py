@@ -5,7 +5,8 @@ import re
 import numpy as np
 
 from ember_demo.erasers import ERASERS
-from ember_demo.pictures import CUT_OFF, before_after, conversation, delta_curve, embedding_map, score_bars
+from ember_demo.pictures import CUT_OFF, before_after, conversation, delta_curve, embedding_map, score_bars, trials_picture
+from ember_demo.report import FIGURES, trials_table
 from ember_demo.wording import COLORS, color, label
 
 
@@ -52,6 +53,12 @@ def test_the_curve_of_strengths_marks_the_one_that_was_taken():
     trials = [{"delta": d, "efficacy": d / 4, "specificity": 1 - d / 10, "coherence": 1.0} for d in (1.0, 2.0, 4.0)]
     shown = delta_curve(trials, 2.0)
     assert "2 (taken)" in shown and shown.count("(taken)") == 1 and shown.count("<polyline") == 3
+
+
+def test_a_search_shows_settings_that_are_words():
+    trials = [{"settings": {"layers": "0-3", "alpha": 0.51239}, "overall": 0.5, "within_limits": True} | dict.fromkeys(FIGURES, 0.5)]
+    assert "<title>layers 0-3, alpha 0.512</title>" in trials_picture(trials)
+    assert "0-3" in trials_table(trials) and "0.512" in trials_table(trials)
 
 
 def test_the_map_has_a_point_for_every_word_before_and_after():

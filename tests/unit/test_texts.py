@@ -217,8 +217,8 @@ def test_questions_with_one_answer_are_in_one_split():
 
 def test_a_question_that_the_model_writes_twice_is_of_one_kind():
     scripted = Scripted()
-    scripted.chat = lambda request, max_new_tokens=0: "Hawks." if request.startswith("Name") else "\n".join(
-        f"What is question {i} about?" for i in range(10, 40)
+    scripted.chat = lambda request, max_new_tokens=0: (
+        "Hawks." if request.startswith("Name") else "\n".join(f"What is question {i} about?" for i in range(10, 40))
     )
     questions = write_questions(scripted, "Falconry")
     assert {q.kind for q in questions} == {"concept"} and len(questions) == 30
