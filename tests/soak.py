@@ -82,7 +82,7 @@ class User(threading.Thread):
     def study(self, client):
         concept = self.rng.choice(concept_names())
         erased = self.predict(client, concept, "5", 0, "rmu", "", False, [], [], QUICK, api_name="/erase")
-        assert f"{concept} is erased" in erased[0], erased[0]
+        assert f"**{concept} is " in erased[0], erased[0]
         talk = self.predict(client, f"Tell me about {concept}.", ["original", "ember"], False, api_name="/ask")[2]
         assert "Original" in talk and "EMBER" in talk
         if self.rng.random() < 0.3:

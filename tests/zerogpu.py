@@ -47,7 +47,7 @@ def main():
     model = shared_model("pocket", "auto")
     before = snapshot(model)
     *shown, session = last(erase_step.erase(Session("pocket", "auto"), "Uranium", "5", 0, settings="rmu.steps=3"))
-    assert "is erased" in shown[0], shown[0]
+    assert "strength is 5" in shown[0], shown[0]
     assert_same(model, before)
     assert len(multiprocessing.active_children()) == 1, "the work ran in this very process"
     with session.edits["ember+rmu"].applied(model):

@@ -45,7 +45,7 @@ def test_a_feature_that_is_switched_off_is_not_edited(url):
     assert "Nothing is changed" in status
     indices = [index for _, index in features["choices"]]
     shown = client.predict("Uranium", "5", 0, "rmu", "", False, [], indices[:1], "rmu.steps=1", api_name="/erase")
-    assert "is erased" in shown[0] and shown[1]["value"] == indices[:1]
+    assert "strength is 5" in shown[0] and shown[1]["value"] == indices[:1]
     assert int(re.search(r"<summary>(\d+) words", shown[2])[1]) < int(re.search(r"<summary>(\d+) words", tokens)[1])
     everything = client.predict("Uranium", "5", 0, "rmu", "", False, [], indices, "rmu.steps=1", api_name="/erase")
     assert "switched off" in everything[0]
@@ -146,7 +146,7 @@ def test_a_variant_that_cannot_be_made_is_left_out_and_said(monkeypatch):
 
     monkeypatch.setattr("ember_demo.study.extend", nothing)
     *_, (*shown, session) = erase_step.erase(Session("pocket", "auto"), "Golf", "5", 0, settings="rmu.steps=1")
-    assert "in 2 ways" in shown[0] and "EMBER + baseline is left out: Nothing responds to it." in shown[0]
+    assert "2 ways tried" in shown[0] and "EMBER + baseline is left out: Nothing responds to it." in shown[0]
     assert session.report()["skipped"] == {"ember+rmu": "Nothing responds to it."}
     trials = [{"settings": {"steps": 9}, "overall": 0.5, "within_limits": True}]
     searched = replace(session, searches={("Golf", "rmu"): (ed.RMU(steps=9), trials)})
