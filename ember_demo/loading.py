@@ -105,12 +105,14 @@ def load_model(id=POCKET, precision="auto", trust_remote_code=False, progress=si
         precision = plan.precision
         source = _fetched(_source(id), trust_remote_code, progress)
         progress(0.9, "Reading the weights")
-        options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit()
+        devices = _devices(outline, plan)
+        on_cpu = CPU in devices.values() if isinstance(devices, dict) else devices == "cpu"
+        options = {"dtype": DTYPES[precision]} if precision in DTYPES else _four_bit(_kept_whole(outline, id) if on_cpu else None)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         network = AutoModelForCausalLM.from_pretrained(
             source,
             use_safetensors=True,
-            device_map=_devices(outline, plan),
+            device_map=devices,
             attn_implementation=_attention(config),
             trust_remote_code=trust_remote_code,
             **options,
@@ -309,13 +311,27 @@ def cpu_has_bfloat16():
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _four_bit():
+def _kept_whole(outline, id):
+    """Names of the linear layers that stay as they are on a CPU: the output head, and those that bitsandbytes gets wrong there, as it takes the numbers
+    of a row by 64 and the rows by 32. None where the head, which is kept anyway, is the only one."""
+    head = outline.get_output_embeddings()
+    linear = {name: m for name, m in outline.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+    odd = [name for name, m in linear.items() if m.in_features % 64 or m.out_features % 32]
+    if len(odd) == len(linear):
+        raise ModelError(
+            f"On a CPU no layer of {id} can be held in 4 bit, since their rows are no multiple of 64 numbers; choose bf16 or fp32."
+        )
+    return [*odd, *(name for name, m in outline.named_modules() if m is head)] if odd else None
+
+
+def _four_bit(kept_whole=None):
     """Held in bfloat16, where float16 overflows, as in Gemma-2; computed in it too where the machine does so itself."""
     quick = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else cpu_has_bfloat16()
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=kept_whole,
         bnb_4bit_compute_dtype=torch.bfloat16 if quick else torch.float32,
     )
     return {"quantization_config": quantization, "dtype": torch.bfloat16}

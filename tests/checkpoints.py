@@ -42,14 +42,12 @@ FAMILIES = {
 CONFIGS = {"smollm": "llama"}
 
 
-def build(family, folder, dtype=None):
+def build(family, folder, dtype=None, **sizes):
     """Write a random checkpoint of that family to the folder."""
     template, start, end, others, extra = FAMILIES[family]
     tokenizer = _tokenizer(template, start, end, others)
     config = CONFIG_MAPPING[CONFIGS.get(family, family)](
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
         max_position_embeddings=256,
@@ -57,6 +55,7 @@ def build(family, folder, dtype=None):
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         **({} if family == "gpt_neox" else {"num_key_value_heads": 2}),
+        **({"hidden_size": 64, "intermediate_size": 128} | sizes),
         **extra,
     )
     network = AutoModelForCausalLM.from_config(config)

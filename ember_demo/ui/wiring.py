@@ -34,7 +34,7 @@ def wire(demo, page, model_id):
     ):
         # The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too.
         stopped = button.click(None, cancels=[*running, *tour_events], queue=False, api_visibility="private")
-        stopped.then(partial(_instead, list(said.values())), list(said), list(said), **AT_ONCE)
+        stopped.then(partial(_instead, said), list(said), list(said), **AT_ONCE)
     gr.api(api.study, api_name="study")
     _wire_links(demo, page)
     demo.load(None, js=NAME_AND_TELL)
@@ -43,9 +43,9 @@ def wire(demo, page, model_id):
 NOTHING_CHANGED = "Stopped; the model is as it was."
 
 
-def _instead(sentences, *shown):
-    """These sentences in the place of what is shown, where that says that something runs."""
-    return [sentence if is_running(now) else gr.skip() for sentence, now in zip(sentences, shown)]
+def _instead(said, *shown):
+    """A sentence for each component, in the place of what it shows where that says that something runs."""
+    return {component: sentence if is_running(now) else gr.skip() for (component, sentence), now in zip(said.items(), shown)}
 
 
 def _wire_moves(page):

@@ -163,8 +163,9 @@ def test_a_scene_that_erases_leaves_nothing_of_a_visitors_own_study_in_view(aske
 
 
 def test_a_stop_takes_back_only_what_says_that_work_runs():
-    assert _instead(["a", "b", "c"], "Fitting (40%)", "Asking (7%, about 12 s left)", "Waiting: 1 ahead of you (0%)") == ["a", "b", "c"]
-    assert _instead(["a"] * 3, "**Golf is erased**: 3 ways tried.", "", "RMU hid 90% of it.") == [gr.skip()] * 3
+    said = dict.fromkeys("abc", "Stopped.")
+    assert _instead(said, "Fitting (40%)", "Asking (7%, about 12 s left)", "Waiting: 1 ahead of you (0%)") == said
+    assert _instead(said, "**Golf is erased**: 3 ways tried.", "", "RMU hid 90% of it.") == dict.fromkeys("abc", gr.skip())
 
 
 def test_handlers_need_no_browser():
