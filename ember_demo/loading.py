@@ -312,14 +312,14 @@ def cpu_has_bfloat16():
 
 
 def _kept_whole(outline, id):
-    """Names of the linear layers that stay as they are on a CPU: the output head, and those that bitsandbytes gets wrong there, as it takes the numbers
-    of a row by 64 and the rows by 32. None where the head, which is kept anyway, is the only one."""
+    """Names of the linear layers that stay as they are on a CPU: the output head, and those that bitsandbytes (0.50) gets wrong there, as it takes inputs
+    by 64 and outputs by 32. None where the head, which is kept anyway, is the only one."""
     head = outline.get_output_embeddings()
     linear = {name: m for name, m in outline.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
     odd = [name for name, m in linear.items() if m.in_features % 64 or m.out_features % 32]
     if len(odd) == len(linear):
         raise ModelError(
-            f"On a CPU no layer of {id} can be held in 4 bit, since their rows are no multiple of 64 numbers; choose bf16 or fp32."
+            f"On a CPU no layer of {id} can be held in 4 bit, since it takes their inputs by 64 and their outputs by 32; choose bf16 or fp32."
         )
     return [*odd, *(name for name, m in outline.named_modules() if m is head)] if odd else None
 
