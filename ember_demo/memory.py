@@ -188,8 +188,8 @@ def needs(shape, precision, work, cuda):
     copied = weights_size(shape, precision) if shape.parameters < SMALL and precision != "4bit" else 0.0  # while an edit is on
     edited = head + copied
     packing = PACKING * shape.width * shape.mlp_width if precision == "4bit" and not cuda else 0
-    # The four sizes of a layer's matrices, for a prompt and for a token; in 4 bit, whose kernels are bitsandbytes' own, the head alone.
-    kernels = KERNEL * (2 if precision == "4bit" else 8) if value < 4 and not cuda else 0
+    # For a prompt and for a token, those of the head and of the four sizes of a layer's matrices; in 4 bit, whose kernels are bitsandbytes' own, the head's.
+    kernels = 2 * KERNEL * (1 if precision == "4bit" else 5) if value < 4 and not cuda else 0
     chat = packing + kernels + DIALOGUE * _of_token(shape, value)
     if work == "chat":
         extra = chat
