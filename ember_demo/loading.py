@@ -319,7 +319,7 @@ def _kept_whole(outline, id):
     odd = [name for name, m in linear.items() if m.in_features % 64 or m.out_features % 32]
     if len(odd) == len(linear):
         raise ModelError(
-            f"On a CPU no layer of {id} can be held in 4 bit, since it takes their inputs by 64 and their outputs by 32; choose bf16 or fp32."
+            f"On a CPU no layer of {id} can be held in 4 bit, since bitsandbytes takes inputs by 64 and outputs by 32 there; choose bf16 or fp32."
         )
     return [*odd, *(name for name, m in outline.named_modules() if m is head)] if odd else None
 

@@ -132,7 +132,7 @@ def _wire_erase(page):
         show_progress="hidden",
         api_name="find",
     )
-    _afterwards(page, finding)
+    _linked(page, finding)
     looking = step.look.click(
         erase_step.search_settings,
         [page.session, concept.concept, concept.seed, step.baseline, step.trials],
@@ -180,9 +180,8 @@ def _wire_attack(demo, page):
     step.attacks.input(attack_step.about_attacks, step.attacks, step.about, **AT_ONCE)
     given = [page.session, step.attacks, page.expertly.settings]
     attacking = step.attack.click(attack_step.attack, given, _outputs(page)["attack"], show_progress="hidden", api_name="attack")
-    attacking.then(
-        lambda session: session.views.get("plot", ""), page.session, step.plot, **AT_ONCE
-    )  # of one that was refused nothing is shown
+    # Of an attack that was refused nothing is shown.
+    attacking.then(lambda session: session.views.get("plot", ""), page.session, step.plot, **AT_ONCE)
     _afterwards(page, attacking)
     return [attacking]
 
