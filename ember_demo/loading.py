@@ -35,7 +35,7 @@ from transformers.utils import cached_file
 
 from ember_demo.errors import ModelError, out_of_memory
 from ember_demo.language_model import LanguageModel
-from ember_demo.memory import BYTES, CPU, FOUR_BIT, PRECISIONS, Plan, Shape, free_memory, is_zerogpu_page, plan_precision, size
+from ember_demo.memory import BYTES, CPU, FOUR_BIT, PRECISIONS, Plan, Shape, free_memory, is_odd, is_zerogpu_page, plan_precision, size
 from ember_demo.pocket.world import ASSETS, slug
 from ember_demo.progress import silent
 
@@ -312,11 +312,10 @@ def cpu_has_bfloat16():
 
 
 def _kept_whole(outline, id):
-    """Names of the linear layers that stay as they are on a CPU: the output head, and those that bitsandbytes (0.50) gets wrong there, as it takes inputs
-    by 64 and outputs by 32. None where the head, which is kept anyway, is the only one."""
+    """Names of the linear layers that stay as they are on a CPU: the output head and the odd ones. None where the head, which is kept anyway, is the only one."""
     head = outline.get_output_embeddings()
     linear = {name: m for name, m in outline.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
-    odd = [name for name, m in linear.items() if m.in_features % 64 or m.out_features % 32]
+    odd = [name for name, m in linear.items() if is_odd(m)]
     if len(odd) == len(linear):
         raise ModelError(
             f"On a CPU no layer of {id} can be held in 4 bit, since bitsandbytes takes inputs by 64 and outputs by 32 there; choose bf16 or fp32."

@@ -71,6 +71,7 @@ class Shape:
     mlp_width: int
     key_width: int
     tied: bool
+    odd: int = 0  # weights in those linear layers that a CPU does not hold in 4 bit
 
     @property
     def table(self):
@@ -88,18 +89,19 @@ class Shape:
         table = network.get_input_embeddings().weight
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head = network.get_output_embeddings().weight
-        linear = sum(m.in_features * m.out_features for m in network.base_model.modules() if isinstance(m, torch.nn.Linear))
+        linear = [m for m in network.base_model.modules() if isinstance(m, torch.nn.Linear)]
         tied = head is table or config.tie_word_embeddings
         return cls(
             parameters=network.num_parameters()
             - (table.numel() if tied and head is not table else 0),  # on the meta device nothing is tied
-            linear=linear,
+            linear=sum(m.in_features * m.out_features for m in linear),
             vocabulary=table.shape[0],
             width=table.shape[1],
             layers=config.num_hidden_layers,
             mlp_width=config.intermediate_size,
             key_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads),
             tied=tied,
+            odd=sum(m.in_features * m.out_features for m in linear if is_odd(m)),
         )
 
 
@@ -120,6 +122,11 @@ class Plan:
     def fits(self):
         """By kind of work, whether there is room for it."""
         return {work: sum(parts.values()) <= self.free for work, parts in self.needs.items()}
+
+
+def is_odd(layer):
+    """Whether bitsandbytes (0.50) gets a linear layer wrong in 4 bit on a CPU, where it takes inputs by 64 and outputs by 32."""
+    return bool(layer.in_features % 64 or layer.out_features % 32)
 
 
 def trim():
@@ -171,10 +178,11 @@ def container_room(folder=CGROUPS):
     return math.inf
 
 
-def weights_size(shape, precision):
-    """Bytes of the weights; in 4 bit the linear layers of the blocks are packed and the rest is in half precision."""
+def weights_size(shape, precision, cuda=True):
+    """Bytes of the weights; in 4 bit the linear layers of the blocks are packed, on a CPU but for odd ones, and the rest is in half precision."""
     if precision == "4bit":
-        return shape.linear * FOUR_BIT + (shape.parameters - shape.linear) * 2
+        packed = shape.linear - (0 if cuda else shape.odd)
+        return packed * FOUR_BIT + (shape.parameters - packed) * 2
     return shape.parameters * BYTES[precision]
 
 
@@ -199,7 +207,7 @@ def needs(shape, precision, work, cuda):
         extra = STUDIED + edited + _rmu(shape, precision, value, cuda)
     else:
         extra = STUDIED + edited + _relearning(shape, precision, value, cuda)
-    return {"weights": weights_size(shape, precision), "work": LOADED + extra}
+    return {"weights": weights_size(shape, precision, cuda), "work": LOADED + extra}
 
 
 def _of_token(shape, value):

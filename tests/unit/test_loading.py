@@ -92,6 +92,8 @@ def test_on_a_cpu_layers_of_odd_sizes_are_not_held_in_four_bit(tmp_path):
     build("llama", tmp_path / "odd", intermediate_size=160)
     whole, packed = (ed.load_model(str(tmp_path / "odd"), precision) for precision in ("fp32", "4bit"))
     assert packed.quantized and not {name for name in packed.quantized if "down_proj" in name or "lm_head" in name}
+    held = sum(p.nbytes for p in packed.network.parameters())
+    assert held == pytest.approx(memory.weights_size(memory.Shape.of(whole.network), "4bit", cuda=False), rel=0.03)
     names = packed.quantized
     with packed.dequantized(names):
         for name in names:
