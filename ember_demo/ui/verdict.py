@@ -76,7 +76,7 @@ def _others(results, shown, most=3):
             said.append(f"{attack}: {after}")
     if not said:
         return ""
-    return f"<p class=note>Of {len(results)} attacks this one got most back. Right of 10 after {escape('; '.join(said[-most:]))}.</p>"
+    return f"<p class=note>Of {len(said) + 1} attacks this one got most back. Right of 10 after {escape('; '.join(said[-most:]))}.</p>"
 
 
 def _legend(found):
