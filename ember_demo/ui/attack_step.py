@@ -17,6 +17,7 @@ from ember_demo.ui.show import FIRST_ERASE, problem, settled, status, warn
 from ember_demo.ui.work import run
 from ember_demo.wording import about, label
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 WHO = {
     THREATS[0]: "Someone who only asks questions",
     THREATS[1]: "Someone who holds the erased model's weights",
@@ -153,4 +154,4 @@ def _cell(result, variant):
     if result is None:
         return ""
     before = "" if variant == CONTROL else f"{result.before:.0%} → "
-    return f"{before}{result.after:.0%}{' *' if result.chance else ''}"
+    return f"{before}{result.after:.0%}{' *' if result.chance else ''}".replace(" ", NO_BREAK)
