@@ -35,6 +35,8 @@ def wire(demo, page, model_id):
         # The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too.
         stopped = button.click(None, cancels=[*running, *tour_events], queue=False, api_visibility="private")
         stopped.then(partial(_instead, said), list(said), list(said), **AT_ONCE)
+        _calm(demo, running)
+    _calm(demo, tour_events)
     gr.api(api.study, api_name="study")
     _wire_links(demo, page)
     demo.load(None, js=NAME_AND_TELL)
@@ -46,6 +48,13 @@ NOTHING_CHANGED = "Stopped; the model is as it was."
 def _instead(said, *shown):
     """A sentence for each component, in the place of what it shows where that says that something runs."""
     return {component: sentence if is_running(now) else gr.skip() for (component, sentence), now in zip(said.items(), shown)}
+
+
+def _calm(demo, events):
+    """Where the last word on cancelled work comes late, a browser shows "Error" in its place: any event that ends well takes that back."""
+    for event in events:
+        outputs = [c for c in demo.fns[event["id"]].outputs if not isinstance(c, gr.State)]
+        event.failure(partial(dict, {outputs[0]: gr.skip()}), None, outputs, **AT_ONCE)
 
 
 def _wire_moves(page):

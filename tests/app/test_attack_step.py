@@ -73,7 +73,9 @@ def test_choices_among_options_are_marked_in_the_table_of_attacks(asked_in_step_
     table = attack_step.result_table(
         replace(asked_in_step_4, results={"linear-probe": {"ember": chosen}, "relearning": {"ember": open_answers}})
     )
-    assert "20% → 50% *" in table.replace(attack_step.NO_BREAK, " ") and "guessing gets right is taken out" in table and table.count("*") == 2
+    assert (
+        "20% → 50% *" in table.replace(attack_step.NO_BREAK, " ") and "guessing gets right is taken out" in table and table.count("*") == 2
+    )
     assert "*" not in attack_step.result_table(replace(asked_in_step_4, results={"relearning": {"ember": open_answers}}))
 
 
