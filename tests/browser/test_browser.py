@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -203,6 +204,13 @@ def test_a_link_that_is_gone_says_so(page, url):
     expect(page.get_by_text("for an hour at most")).to_be_visible()
 
 
+def late(route):
+    """Answer the page at once, and the server hears of it only later."""
+    route.fulfill(json={"success": True})
+    time.sleep(1)
+    route.request.frame.page.request.post(route.request.url, data=route.request.post_data_json)
+
+
 def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page):
     press(page, "Next: choose a concept")
     texts, chosen = page.locator("#texts textarea"), page.get_by_label("Concept to erase")
@@ -213,6 +221,7 @@ def test_another_concept_takes_texts_away_and_a_link_brings_its_own_choices(page
     expect(texts).to_have_value("")
     press(page, "Show where the model holds it")
     expect(page.locator("#concept-status")).to_contain_text("%", timeout=60_000)
+    page.route("**/cancel", late)
     chosen.fill("Golf")
     chosen.press("Enter")
     expect(page.locator("#concept-status")).to_have_text("")
