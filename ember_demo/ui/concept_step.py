@@ -101,6 +101,7 @@ def choose(name):
     return *texts, *(gr.update(choices=[], value=[], visible=False),) * 2
 
 
+@in_turn
 def gather_texts(session, concept_name, source, file):
     """Sentences on a concept, to be looked at and struck out: (status, texts)."""
     try:

@@ -38,6 +38,12 @@ class Turn:
     def busy(self):
         return self._lock.locked()
 
+    def wait(self, patience=3.0):
+        """Until it is free, or for so many seconds. What follows on a cancelling waits so, and goes through the queue as the cancelled work's news
+        did: else the last of these might come after it."""
+        if self._lock.acquire(timeout=patience):
+            self._lock.release()
+
     @contextmanager
     def taken(self, patience=3.0):
         """Hold it; gr.Error where it is not free within so many seconds, in which work that ends or was stopped lets go of it."""

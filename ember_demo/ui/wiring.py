@@ -32,9 +32,9 @@ def wire(demo, page, model_id):
         (page.attack.stop, _wire_attack(demo, page), {page.attack.said: NOTHING_CHANGED}),
         (page.taken.stop, _wire_taking(page), {page.taken.said: "Stopped."}),
     ):
-        # The sentence comes after the cancelling, or the last word of the work might come after it. Every Stop stops the tour too.
+        # Every Stop stops the tour too.
         stopped = button.click(None, cancels=[*running, *tour_events], queue=False, api_visibility="private")
-        stopped.then(partial(_instead, said), list(said), list(said), **AT_ONCE)
+        stopped.then(partial(_instead, said), [page.session, *said], list(said), **PRIVATE)
         _calm(demo, running)
     _calm(demo, tour_events)
     gr.api(api.study, api_name="study")
@@ -45,8 +45,9 @@ def wire(demo, page, model_id):
 NOTHING_CHANGED = "Stopped; the model is as it was."
 
 
-def _instead(said, *shown):
+def _instead(said, session, *shown):
     """A sentence for each component, in the place of what it shows where that says that something runs."""
+    session.turn.wait()
     return {component: sentence if is_running(now) else gr.skip() for (component, sentence), now in zip(said.items(), shown)}
 
 
@@ -105,6 +106,7 @@ def _wire_choice(page, running):
 
     def choose(session, name):
         """What another concept leaves of what is shown: the results in hand where they are of it."""
+        session.turn.wait()
         texts, said, *lists = concept_step.choose(name)
         ours = session.concept is not None and listed_name(name) == session.concept.name
         found = {step.said: ""} | _show(page, session if ours else replace(session, views={}, traces={}))
@@ -112,7 +114,7 @@ def _wire_choice(page, running):
 
     lists = [step.texts, step.text_said, erase.features, erase.keep]
     ended = step.concept.input(None, cancels=running, queue=False, api_visibility="private")
-    ended.then(choose, [page.session, step.concept], [*lists, *of_one_concept], **AT_ONCE)
+    ended.then(choose, [page.session, step.concept], [*lists, *of_one_concept], **PRIVATE)
 
 
 def _wire_concept(page):
@@ -254,8 +256,12 @@ def _wire_tour(page):
     _afterwards(page, playing)
     said = [page.concept.said, page.erase.said, page.compare.said, page.attack.said]
     stopped = page.stop_tour.click(None, cancels=[announcing, playing], queue=False, api_visibility="private")
-    sentences = ["Stopped; the model is as it was. Go on when you like.", *[""] * len(said)]
-    stopped.then(lambda: sentences, None, [page.notes, *said], **AT_ONCE)
+
+    def stop(session):
+        session.turn.wait()
+        return "Stopped; the model is as it was. Go on when you like.", *[""] * len(said)
+
+    stopped.then(stop, page.session, [page.notes, *said], **PRIVATE)
     stopped.then(None, js=NOT_TOURING)
     return [announcing, playing]
 

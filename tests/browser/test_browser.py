@@ -83,10 +83,15 @@ def to_erase(page, concept=None):
     press(page, "Next: erase it")
 
 
+def settle(page, settings):
+    page.get_by_text("Expert view").click()
+    page.wait_for_timeout(1000)  # no person types sooner, and what was pressed before may yet change the page
+    page.locator("#settings textarea").fill(settings)
+
+
 def erase_quickly(page):
     """At a fixed strength and with a baseline of few steps, for what is not about the erasure."""
-    page.get_by_text("Expert view").click()
-    page.locator("#settings textarea").fill("rmu.steps=5\nember.delta=5\nrelearning.epochs=1")
+    settle(page, "rmu.steps=5\nember.delta=5\nrelearning.epochs=1")
     press(page, "Erase")
     expect(page.locator("#erase-status")).to_contain_text("strength is 5", timeout=300_000)
 
@@ -246,8 +251,7 @@ def test_two_visitors_at_once_see_only_their_own(browser, url):
         to_erase(one)
         to_erase(other, "Uranium")
         for page in (one, other):
-            page.get_by_text("Expert view").click()
-            page.locator("#settings textarea").fill("rmu.steps=5\nember.delta=5")
+            settle(page, "rmu.steps=5\nember.delta=5")
         press(one, "Erase")
         press(other, "Erase")
         expect(other.locator("#erase-status")).to_contain_text("ahead of you", timeout=60_000)
