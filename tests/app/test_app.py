@@ -163,9 +163,20 @@ def test_a_scene_that_erases_leaves_nothing_of_a_visitors_own_study_in_view(aske
 
 
 def test_a_stop_takes_back_only_what_says_that_work_runs():
-    said = dict.fromkeys("abc", "Stopped.")
-    assert _instead(said, "Fitting (40%)", "Asking (7%, about 12 s left)", "Waiting: 1 ahead of you (0%)") == said
-    assert _instead(said, "**Golf is erased**: 3 ways tried.", "", "RMU hid 90% of it.") == dict.fromkeys("abc", gr.skip())
+    said, session = dict.fromkeys("abc", "Stopped."), Session("pocket", "auto")
+    assert _instead(said, session, "Fitting (40%)", "Asking (7%, about 12 s left)", "Waiting: 1 ahead of you (0%)") == said
+    assert _instead(said, session, "**Golf is erased**: 3 ways tried.", "", "RMU hid 90% of it.") == dict.fromkeys("abc", gr.skip())
+
+
+def test_what_a_stop_says_comes_after_the_last_word_of_the_work():
+    session, order = Session("pocket", "auto"), []
+    with session.turn.taken():
+        saying = threading.Thread(target=lambda: order.append(_instead({"a": "Stopped."}, session, "Fitting (40%)")))
+        saying.start()
+        saying.join(timeout=0.3)
+        order.append("Fitting (41%)")
+    saying.join()
+    assert order == ["Fitting (41%)", {"a": "Stopped."}]
 
 
 def test_handlers_need_no_browser():
