@@ -45,7 +45,8 @@ class Scores:
     ROUGE where this has open accuracy. forget_quality: see the function; None where there is no control.
     perplexity: on general text, and on general text that follows a sentence on the concept.
     efficacy, specificity, coherence, overall: in [0, 1], see Metrics in the README; specificity is None where nothing else was asked about, and
-    overall then leaves it out. derived: 95% intervals of efficacy and specificity by bootstrap over subjects.
+    overall then leaves it out. derived: 95% intervals by bootstrap, of efficacy and specificity over subjects, of coherence over its texts.
+    fluency: by the names of `perplexity`, (2, texts): each text's log-likelihood and its tokens.
     """
 
     accuracy: dict
@@ -63,6 +64,7 @@ class Scores:
     coherence: float
     overall: float
     derived: dict
+    fluency: dict = field(repr=False)
     replies: list = field(repr=False, default_factory=list)
     forget_quality: float | None = None
 
@@ -121,11 +123,10 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
             choice_accuracy = _by_kind(choices)
             ratios = _truth_ratios(facts, likelihoods)
     progress(0.9, "Measuring fluency")
-    perplexity = _perplexities(model, concept, concept.fluency_texts["validation" if split == "validation" else "test"])
-    base_accuracy = base.accuracy if base else accuracy
-    base_perplexity = base.perplexity if base else perplexity
-    coherence = harmonic_mean(min(1.0, base_perplexity[k] / perplexity[k]) for k in perplexity)
-    efficacy, specificity = efficacy_and_specificity(accuracy, base_accuracy)
+    fluency = _fluency(model, concept, concept.fluency_texts["validation" if split == "validation" else "test"])
+    base_fluency = base.fluency if base else fluency
+    coherence = _coherence(fluency, base_fluency)
+    efficacy, specificity = efficacy_and_specificity(accuracy, base.accuracy if base else accuracy)
     return Scores(
         accuracy=accuracy,
         interval={kind: wilson(accuracy[kind], len({r.question.fact for r in _of(replies, kind)})) for kind in accuracy},
@@ -136,12 +137,13 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         truth_ratios=ratios,
         model_utility=_model_utility(accuracy, probability, ratios),
         invalid_rate={kind: share_invalid(_of(replies, kind)) for kind in accuracy},
-        perplexity=perplexity,
+        perplexity={name: _perplexity(*texts) for name, texts in fluency.items()},
         efficacy=efficacy,
         specificity=specificity,
         coherence=coherence,
         overall=harmonic_mean([efficacy, specificity, coherence]),
-        derived=_bootstrap(replies, base.replies if base else replies),
+        derived=_bootstrap(replies, base.replies if base else replies) | _bootstrap_coherence(fluency, base_fluency),
+        fluency=fluency,
         replies=replies,
     )
 
@@ -298,8 +300,8 @@ def _by_kind(pairs):
     return {kind: _mean(value for q, value in pairs if q.kind == kind) for kind in KINDS if any(q.kind == kind for q, _ in pairs)}
 
 
-def _perplexities(model, concept, texts):
-    """Of general texts at the start of a document, and after a sentence on the concept (the text itself is scored, not the sentence).
+def _fluency(model, concept, texts):
+    """(2, texts), log-likelihoods and tokens, of general texts at the start of a document, and after a sentence on the concept (which is not scored).
 
     The second tells whether meeting the concept's words throws the model off course.
     """
@@ -308,11 +310,23 @@ def _perplexities(model, concept, texts):
         "general": [start] * len(texts),
         "after_concept": [start + concept.texts[i % len(concept.texts)] for i in range(len(texts))],
     }
-    found = {}
-    for name, prefixes in contexts.items():
-        sums, counts = model.log_likelihood(prefixes, [f" {text}" for text in texts])
-        found[name] = math.exp(min(50.0, -(sums.sum() / counts.sum()).item()))
-    return found
+    return {name: np.stack(model.log_likelihood(prefixes, [f" {text}" for text in texts])) for name, prefixes in contexts.items()}
+
+
+def _perplexity(sums, counts):
+    return math.exp(min(50.0, -sums.sum() / counts.sum()))
+
+
+def _coherence(fluency, base):
+    return harmonic_mean(min(1.0, _perplexity(*base[k]) / _perplexity(*fluency[k])) for k in fluency)
+
+
+def _bootstrap_coherence(fluency, base, samples=500):
+    """95% interval of coherence: its texts are drawn anew, the same for variant and base."""
+    count = next(iter(fluency.values())).shape[1]
+    drawn = np.random.default_rng(0).integers(count, size=(samples, count))
+    values = [_coherence(*({k: texts[:, rows] for k, texts in of.items()} for of in (fluency, base))) for rows in drawn]
+    return {"coherence": np.percentile(values, [2.5, 97.5]).tolist()}
 
 
 def _bootstrap(replies, base_replies, samples=500):

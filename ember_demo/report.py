@@ -160,7 +160,7 @@ def limits(report):
         )
         lines.append(
             "Intervals of right answers are 95% Wilson intervals over facts: several wordings of a fact count once. Those of efficacy and specificity "
-            "come from drawing the subjects anew (bootstrap). The other figures have none."
+            "come from drawing the subjects anew (bootstrap), that of coherence from drawing its texts anew. The other figures have none."
         )
         asked = {row["kind"] for row in report["answers"]}
         missing = [text for kind, text in (("similar", "a neighbouring subject"), ("general", "general knowledge")) if kind not in asked]

@@ -45,6 +45,7 @@ def test_wilson_agrees_with_the_textbook_and_never_pretends_certainty():
 def test_an_unedited_model_scores_itself(model, concept):
     scores = ed.evaluate(model, concept)
     assert scores.efficacy == 0 and scores.specificity == 1 and scores.coherence == pytest.approx(1)
+    assert scores.derived["coherence"] == pytest.approx([1, 1])
     assert scores.accuracy["concept"] >= 0.9
     assert scores.choice_accuracy["concept"] >= 0.9
     assert scores.interval["concept"][0] <= scores.accuracy["concept"] <= scores.interval["concept"][1]
@@ -55,7 +56,10 @@ def test_an_edited_model_is_scored_against_its_base_and_stays_edited(model, conc
         scores = ed.evaluate(model, concept, split="validation")
         assert [e for e, _ in model.applied_edits] == [ember_edit]
     assert scores.efficacy > 0.3
-    assert scores.derived["efficacy"][0] <= scores.efficacy <= scores.derived["efficacy"][1]
+    for figure in ("efficacy", "specificity", "coherence"):
+        low, high = scores.derived[figure]
+        assert low <= getattr(scores, figure) <= high
+    assert scores.derived["coherence"][0] < scores.derived["coherence"][1]
 
 
 def test_answers_in_a_batch_are_those_given_alone(model, concept):
@@ -83,7 +87,7 @@ def test_what_was_not_asked_is_not_measured(model, concept, ember_edit):
     alone = replace(concept, questions=concept.select("concept", "test")[:40])
     with ember_edit.applied(model):
         scores = ed.evaluate(model, alone, multiple_choice=False)
-    assert scores.specificity is None and list(scores.derived) == ["efficacy"]
+    assert scores.specificity is None and list(scores.derived) == ["efficacy", "coherence"]
     assert scores.overall == pytest.approx(harmonic_mean([scores.efficacy, scores.coherence]))
 
 
