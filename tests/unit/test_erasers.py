@@ -35,13 +35,15 @@ FAST = {
 
 
 @pytest.mark.parametrize("name", ERASERS)
-def test_fitting_leaves_the_model_alone_and_is_reproducible(name, model, concept):
+def test_fitting_leaves_the_model_alone_and_what_it_finds_comes_back_again_and_from_its_file(name, model, concept, tmp_path):
     before = snapshot(model)
     first, again = (FAST[name]().fit(model, concept, seed=1) for _ in range(2))
     assert_same(model, before)
-    assert first.changes.keys() == again.changes.keys()
-    for key, change in first.changes.items():
-        assert torch.equal(change.delta, again.changes[key].delta)
+    first.save(tmp_path / "edit.safetensors")
+    for other in (again, ed.WeightEdit.load(tmp_path / "edit.safetensors")):
+        assert first.changes.keys() == other.changes.keys()
+        for key, change in first.changes.items():
+            assert torch.equal(change.delta, other.changes[key].delta)
 
 
 @pytest.mark.parametrize("name", ERASERS)
