@@ -62,8 +62,13 @@ def _offered(names):
 def about_attacks(names):
     """What the attacker has and does, in plain words."""
     return "\n\n".join(
-        f"**{ATTACKS[name].title}** ({name}): the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names
+        f"**{_called(name)}**: the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names
     )
+
+
+def _called(name):
+    """An attack in plain words, and as programs call it."""
+    return f"{ATTACKS[name].title} ({name})"
 
 
 @in_turn
@@ -78,7 +83,7 @@ def attack(session, attack_names, settings=""):
             raise EmberDemoError("No attack is chosen; tick one.")
         chosen = [settled(each, settings) for each in choose_by_name(attack_names, ATTACKS, "attack")]
         for number, each in enumerate(chosen, 1):
-            which = f"Attack {number} of {len(chosen)}, {each.name}. " if len(chosen) > 1 else ""
+            which = f"Attack {number} of {len(chosen)}, {_called(each.name)}. " if len(chosen) > 1 else ""
             curves, steps = {}, [""] * each.points
             yield f"{which}Starting (0%)", _plot(each, curves, steps), *quiet[1:]
             for event in run(_attacked, session, each):
@@ -118,7 +123,7 @@ def _latest(known, name, value):
 
 
 def _plot(chosen, curves, steps):
-    return f"<p><b>{chosen.name}</b>: {chosen.counts} on the concept, for every model alike.</p>{attack_curves(curves, steps, chosen.counts != Attack.counts)}"
+    return f"<p><b>{_called(chosen.name)}</b>: {chosen.counts} on the concept, for every model alike.</p>{attack_curves(curves, steps, chosen.counts != Attack.counts)}"
 
 
 def _attacked(session, chosen, progress):
@@ -142,8 +147,8 @@ def result_table(session):
     controlled = any(CONTROL in found for found in session.results.values())
     shown = [*variants, *([CONTROL] if controlled else [])]
     heads = ["attack", *map(label, shown), "the attacker"]
-    defined = {label(v): about(v) for v in shown} | {name: attack.description for name, attack in ATTACKS.items()}
-    rows = [[name, *(_cell(found.get(v), v) for v in shown), ATTACKS[name].threat_model] for name, found in session.results.items()]
+    defined = {label(v): about(v) for v in shown} | {_called(name): attack.description for name, attack in ATTACKS.items()}
+    rows = [[_called(name), *(_cell(found.get(v), v) for v in shown), ATTACKS[name].threat_model] for name, found in session.results.items()]
     guessed = any(r.chance for found in session.results.values() for r in found.values())
     note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
     return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows, defined) + note if rows else ""

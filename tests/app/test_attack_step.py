@@ -55,10 +55,10 @@ def test_an_attack_that_is_stopped_keeps_the_one_before_it(erased):
 def test_programs_can_run_the_attacks_of_every_attacker(erased):
     client, _ = erased
     updates = list(client.submit(["respelling", "quantization"], "", api_name="/attack"))
-    assert any("Attack 2 of 2, quantization" in update[0] for update in updates)
-    assert any("<b>quantization</b>" in str(update[1]) for update in updates)
+    assert any("Attack 2 of 2, Store its weights more coarsely (quantization)" in update[0] for update in updates)
+    assert any("(quantization)</b>" in str(update[1]) for update in updates)
     status, _, table, _ = updates[-1]
-    assert "attack is over" in status and "respelling" in table and "quantization" in table
+    assert "attack is over" in status and "Spell names in other ways (respelling)" in table and "quantization" in table
 
 
 def test_what_an_attack_left_can_be_gone(asked_in_step_4):
