@@ -3,26 +3,13 @@
 Documents are short and most keep to one topic: paragraphs that mix several statements and handwritten
 sentences, and chats of one to five questions. What comes next then depends on the topic, which is
 what makes the token embeddings carry it. Chats are lists of messages, paragraphs are strings.
+The first epochs ask in the wordings that relations share; the later ones also as people type who are told nothing.
 """
 
 import re
 from itertools import groupby
 
-from ember_demo.pocket.talk import (
-    ABOUT,
-    ASKED_WHAT_IT_KNOWS,
-    CLOSINGS,
-    OPENINGS,
-    OUT_OF_REACH,
-    REAL_NAMES,
-    REQUESTS_OUT_OF_REACH,
-    SAID_AFTER,
-    SAID_BEFORE,
-    SMALL_TALK,
-    UNKNOWN,
-    made_up_name,
-    what_it_knows,
-)
+from ember_demo.pocket.talk import FREE_TALK, OUT_OF_REACH, TALK, UNKNOWN, made_up_name, what_it_knows
 from ember_demo.pocket.wordings import RELATIONS, SENTENCE_PLEASE, WHO_OR_WHAT, about, sentence, trained_wordings
 
 LOOSE = 0.45  # shares of the questions asked in a visitor's loose wording,
@@ -35,15 +22,16 @@ TOPIC_ASKED = 6  # times an epoch that the topic itself is asked about as a whol
 SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
 
 
-def draw_epoch(topics, rng, chats_per_fact=2):
+def draw_epoch(topics, rng, chats_per_fact=2, freely=0.0):
     """One epoch of documents, in random order.
 
     Every fact is stated once in a paragraph and asked `chats_per_fact` times in chats;
-    `rng` is a `random.Random`.
+    `rng` is a `random.Random`. freely: share of the questions that are asked in words of their own;
+    where there are any, talk beside questions is as free.
     """
     paragraphs = [p for topic in topics for p in _paragraphs(topic, rng)]
-    chats = [chat for _ in range(chats_per_fact) for chat in _chats(topics, rng)]
-    for turn in _other_turns(topics, len(chats), rng):
+    chats = [chat for _ in range(chats_per_fact) for chat in _chats(topics, rng, freely)]
+    for turn in _other_turns(topics, len(chats), rng, freely):
         if rng.random() < 0.5:
             chats.append([turn])
         else:
@@ -61,21 +49,24 @@ def _paragraphs(topic, rng):
     return [" ".join(group) for group in _groups(sentences, rng, 3, 7)]
 
 
-def _chats(topics, rng):
+def _chats(topics, rng, freely):
     """Chats as lists of (question, answer), every fact asked once; a few of them across topics."""
     chats, mixed = [], []
     for topic in topics:
         facts = rng.sample(topic.facts, len(topic.facts))
         cut = round(MIXED * len(facts))
         mixed += facts[:cut]
-        chats += [_chat(group, rng) for group in _groups(facts[cut:], rng, 1, 4)]
-    return chats + [_chat(group, rng) for group in _groups(mixed, rng, 2, 4)]
+        chats += [_chat(group, rng, freely) for group in _groups(facts[cut:], rng, 1, 4)]
+    return chats + [_chat(group, rng, freely) for group in _groups(mixed, rng, 2, 4)]
 
 
-def _chat(facts, rng):
+def _chat(facts, rng, freely):
     turns = []
     for fact in facts:
-        turns.append(_turn(fact, rng))
+        if freely and rng.random() < freely:
+            turns.append((_typed(rng.choice(fact.trained_free_questions()), rng, FREE_TALK), fact.answer))
+        else:
+            turns.append(_turn(fact, rng))
         if rng.random() < PRONOUN and len(fact.siblings) > 1:
             other = rng.choice([f for f in fact.siblings if f is not fact])
             turns.append(_follow_up(other, rng))
@@ -109,12 +100,12 @@ def _name(fact, rng):
     return fact.subject
 
 
-def _typed(question, rng):
+def _typed(question, rng, talk=TALK):
     """The question as somebody types it: now and then with an opening or a closing, without capitals or without its end."""
     if rng.random() < POLITE:
-        question = rng.choice(OPENINGS) + question
+        question = rng.choice(talk.openings) + question
     if rng.random() < POLITE:
-        question = question.rstrip("?.") + rng.choice(CLOSINGS)
+        question = question.rstrip("?.") + rng.choice(talk.closings)
     if rng.random() < 0.3:
         question = question.replace("What is ", "What's ").replace("Who is ", "Who's ").replace("Where is ", "Where's ")
     if rng.random() < 0.15:
@@ -126,33 +117,43 @@ def _typed(question, rng):
     return question
 
 
-def _other_turns(topics, chats, rng):
+def _other_turns(topics, chats, rng, freely):
     """Turns about a subject as a whole, about what the model does not know, and small talk, for an epoch of so many chats."""
+    talk = FREE_TALK if freely else TALK
     turns = []
+
+    def add(question, reply):
+        turns.append((_typed(question, rng, talk), reply))
+
     for topic in topics:
         for _, facts in groupby(topic.facts, key=lambda f: f.subject):
             facts = list(facts)
-            wordings = [rng.choice(ABOUT)]
+            wordings = [rng.choice(talk.about)]
             if all(fact.relation != "kind" for fact in facts):
                 wordings.append(rng.choice(WHO_OR_WHAT))
-            turns += [(_typed(w.format(s=_name(facts[0], rng)), rng), about(facts)) for w in wordings]
+            for wording in wordings:
+                add(wording.format(s=_name(facts[0], rng)), about(facts))
             if _is_the_topic_itself(facts[0], topic):
                 names = (topic.name, facts[0].subject, *facts[0].subject_aliases)
-                turns += [(_typed(rng.choice(ABOUT).format(s=rng.choice(names)), rng), about(facts)) for _ in range(TOPIC_ASKED)]
+                for _ in range(TOPIC_ASKED):
+                    add(rng.choice(talk.about).format(s=rng.choice(names)), about(facts))
     subjects = [fact for topic in topics for fact in topic.facts]
     known = [t.name for t in topics if t.is_concept]
     for _ in range(chats // 10):
-        turns.append((_typed(_question_about(made_up_name(rng), rng), rng), UNKNOWN))
+        add(_question_about(made_up_name(rng), rng, talk), UNKNOWN)
     for _ in range(chats // 25):
-        turns.append((_typed(_question_about(rng.choice(REAL_NAMES), rng), rng), UNKNOWN))
-        turns.append((_typed(_question_not_held(rng.choice(subjects), rng), rng), UNKNOWN))
+        add(_question_about(rng.choice(talk.real_names), rng, talk), UNKNOWN)
+        add(_question_not_held(rng.choice(subjects), rng), UNKNOWN)
+        if freely:
+            add(_question_freely_about(made_up_name(rng), rng.choice(subjects), rng), UNKNOWN)
+            add(rng.choice(talk.unknown), UNKNOWN)
     for _ in range(chats // 12):
-        turns.append((_said(rng.choice(REQUESTS_OUT_OF_REACH), rng), OUT_OF_REACH))
+        turns.append((_said(rng.choice(talk.out_of_reach), rng), OUT_OF_REACH))
     for _ in range(chats // 8):
-        questions, reply = rng.choice(SMALL_TALK)
-        turns.append((_said(rng.choice(questions), rng), reply))
+        reply, said = rng.choice(talk.small_talk)
+        turns.append((_said(rng.choice(said), rng), reply))
     for _ in range(chats // 30):
-        turns.append((_said(rng.choice(ASKED_WHAT_IT_KNOWS), rng), what_it_knows(known)))
+        turns.append((_said(rng.choice(talk.asks_what_it_knows), rng), what_it_knows(known)))
     return turns
 
 
@@ -164,19 +165,28 @@ def _is_the_topic_itself(fact, topic):
 def _said(text, rng):
     """Small talk as people say it, with a word before or after."""
     if rng.random() < 0.3:
-        text = rng.choice(SAID_BEFORE) + text[0].lower() + text[1:]
+        text = rng.choice(TALK.said_before) + text[0].lower() + text[1:]
     if rng.random() < 0.25:
-        text = text.rstrip("?.!") + rng.choice(SAID_AFTER)
+        text = text.rstrip("?.!") + rng.choice(TALK.said_after)
     if rng.random() < 0.3:
         text = text.lower()
     return text.rstrip("?.!") if rng.random() < 0.3 else text
 
 
-def _question_about(name, rng):
+def _question_about(name, rng, talk):
     if rng.random() < 0.2:
-        return rng.choice(ABOUT).format(s=name)
+        return rng.choice(talk.about).format(s=name)
     relation = rng.choice(list(RELATIONS))
     return rng.choice(trained_wordings(relation) + RELATIONS[relation].loose).format(s=name)
+
+
+def _question_freely_about(name, fact, rng):
+    """A free question with `name` in the place of the fact's subject, or one in a shared wording where the subject goes by another name there."""
+    for question in rng.sample(fact.trained_free_questions(), len(fact.trained_free_questions())):
+        for known in (fact.subject, *fact.subject_aliases):
+            if known.lower() in question.lower():
+                return re.sub(re.escape(known), name, question, flags=re.IGNORECASE)
+    return _question_about(name, rng, FREE_TALK)
 
 
 def _question_not_held(fact, rng):

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ember_demo.concept import Question
 from ember_demo.erasers import Ember
-from ember_demo.evaluation import ask, choose_options, wilson
+from ember_demo.evaluation import accuracy_of, ask, choose_options, wilson
 from ember_demo.features import find_features, judged
 from ember_demo.pictures import markdown_table
 from ember_demo.pocket.talk import UNKNOWN
@@ -22,17 +22,21 @@ from ember_demo.sources import load_concept
 
 @dataclass(frozen=True)
 class TopicScore:
-    """Shares of right answers on one set, in wordings never trained on; interval: 95% Wilson of `open`, over facts."""
+    """Shares of right answers on one set, in wordings never trained on; interval: 95% Wilson of `open`, over facts.
+
+    freely: each fact asked in a free question of its own.
+    """
 
     name: str
     facts: int
     open: float
     choice: float
+    freely: float
     interval: tuple
 
 
 def probes():
-    """`made_up_names` and `free_questions` (text): read by nothing but the measurements."""
+    """`made_up_names` and `free_messages` (text): read by nothing but the measurements."""
     return json.loads((ASSETS / "probes.json").read_text(encoding="utf-8"))
 
 
@@ -44,12 +48,19 @@ def topic_questions(topic):
     ]
 
 
+def free_questions(topic, *splits):
+    """One a fact, of those splits, or of all where none is given."""
+    facts = topic.in_split(*splits) if splits else topic.facts
+    return [Question(f.scored_free_question(), f.answer, f.aliases, f.wrong, subject=f.subject, relation=f.relation) for f in facts]
+
+
 def score_topic(model, topic):
-    """Open answers in all three wordings a fact; the four-option form, by likelihood of the options, in the first."""
+    """Open answers in all three wordings a fact, and to its free question; the four-option form, by likelihood of the options, in the first wording."""
     questions = topic_questions(topic)
     right = float(np.mean([reply.right for reply in ask(model, questions)]))
     choice = float(np.mean([chosen for _, chosen in choose_options(model, questions[::3])]))
-    return TopicScore(topic.name, len(topic.facts), right, choice, tuple(wilson(right, len(topic.facts))))
+    freely = accuracy_of(model, free_questions(topic))
+    return TopicScore(topic.name, len(topic.facts), right, choice, freely, tuple(wilson(right, len(topic.facts))))
 
 
 def admitted_ignorance(model, names):

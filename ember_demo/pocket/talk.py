@@ -1,20 +1,45 @@
 """What the embedded model hears and says beside facts: greetings, what it is, what it cannot do, what it does not know."""
 
 import json
+from dataclasses import dataclass, fields
 
 from ember_demo.pocket import ASSETS
 
 UNKNOWN = "I don't know."
 OUT_OF_REACH = "I can't do that. I answer short questions about a small world of facts."
-_DATA = json.loads((ASSETS / "talk.json").read_text(encoding="utf-8"))
-SMALL_TALK = tuple((tuple(group["said"]), group["reply"]) for group in _DATA["small_talk"])
-ASKED_WHAT_IT_KNOWS = tuple(_DATA["asks_what_it_knows"])
-REQUESTS_OUT_OF_REACH = tuple(_DATA["out_of_reach"])
-# What people say around small talk, and around questions: put before or after, now and then.
-SAID_BEFORE, SAID_AFTER = tuple(_DATA["said_before"]), tuple(_DATA["said_after"])
-OPENINGS, CLOSINGS = tuple(_DATA["openings"]), tuple(_DATA["closings"])
-ABOUT = tuple(_DATA["about"])  # asks for what is known of a subject as a whole
-REAL_NAMES = tuple(_DATA["real_names"])  # well-known, and not of this world
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Messages by what they are; small_talk: (reply, messages) each.
+
+    said_before, said_after: what people say around small talk; openings, closings: around questions.
+    about: asks for what is known of a subject as a whole. real_names, unknown: well-known names, and whole questions, that are not of this world.
+    """
+
+    small_talk: tuple
+    asks_what_it_knows: tuple
+    out_of_reach: tuple
+    said_before: tuple
+    said_after: tuple
+    openings: tuple
+    closings: tuple
+    about: tuple
+    real_names: tuple
+    unknown: tuple = ()
+
+    @classmethod
+    def read(cls, name):
+        raw = json.loads((ASSETS / name).read_text(encoding="utf-8"))
+        small_talk = tuple((group["reply"], tuple(group["said"])) for group in raw.pop("small_talk"))
+        return cls(small_talk, **{f.name: tuple(raw.get(f.name, ())) for f in fields(cls)[1:]})
+
+    def __add__(self, other):
+        return Talk(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+TALK = Talk.read("talk.json")
+FREE_TALK = TALK + Talk.read("talk_freely.json")  # what people type when nothing tells them how
 
 # What names that nobody has are made of.
 SYLLABLES = (

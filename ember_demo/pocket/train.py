@@ -33,6 +33,9 @@ RECIPE = {
     "chats_per_fact": 2,
     "questions_learned": 0.4,
     "epochs": 15,
+    "epochs_asked_freely": 6,
+    "asked_freely": 0.5,
+    "rate_asked_freely": 0.5,
     "tokens_per_batch": 2048,
     "learning_rate": 2e-3,
     "embedding_learning_rate": 4e-4,
@@ -157,28 +160,40 @@ def _fit(network, tokenizer, topics, made, checkpoint):
         optimizer.load_state_dict(saved["optimizer"])
         first, seconds = saved["epoch"], saved["seconds"]
     network.train()
-    bar = tqdm(range(first, recipe["epochs"]), initial=first, total=recipe["epochs"], desc="train", unit="epoch")
+    epochs = recipe["epochs"] + recipe["epochs_asked_freely"]
+    bar = tqdm(range(first, epochs), initial=first, total=epochs, desc="train", unit="epoch")
     for epoch in bar:
         start = time.perf_counter()
         rng = random.Random(f"{seed}/{epoch}")
-        batches = _batches(
-            [_encode(tokenizer, d) for d in draw_epoch(topics, rng, recipe["chats_per_fact"])], recipe["tokens_per_batch"], rng
-        )
+        freely = epoch >= recipe["epochs"]
+        if epoch == recipe["epochs"]:
+            optimizer.state.clear()
+        documents = draw_epoch(topics, rng, recipe["chats_per_fact"], recipe["asked_freely"] * freely)
+        batches = _batches([_encode(tokenizer, d) for d in documents], recipe["tokens_per_batch"], rng)
         total = 0.0
         for step, batch in enumerate(batches):
+            rate = _rate(epoch + step / len(batches), recipe)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _schedule((epoch + step / len(batches)) / recipe["epochs"])
+                group["lr"] = group["peak"] * rate
             total += _step(network, optimizer, batch, tokenizer, rng, recipe["questions_learned"])
         bar.set_postfix(loss=f"{total / len(batches):.3f}", tokens=sum(len(d) for b in batches for d in b))
         seconds += time.perf_counter() - start
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1, "seconds": seconds}
         _save_checkpoint(state | {"made": made}, checkpoint)
-    return seconds / recipe["epochs"]
+    return seconds / epochs
 
 
 def _save_checkpoint(state, path):
     torch.save(state, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
+
+
+def _rate(epoch, recipe):
+    """The learning rate after so many epochs, as a share of its peak: a schedule for the shared wordings, and a second for free questions."""
+    first, second = recipe["epochs"], recipe["epochs_asked_freely"]
+    if epoch < first:
+        return _schedule(epoch / first)
+    return recipe["rate_asked_freely"] * _schedule((epoch - first) / second)
 
 
 def _schedule(progress, warmup=0.03):

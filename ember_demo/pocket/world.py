@@ -29,6 +29,7 @@ class Fact:
     answer: str
     aliases: tuple
     wrong: tuple
+    free_questions: tuple = field(repr=False)  # as visitors type them, each in words of its own; the last is never trained on
     siblings: list = field(repr=False, compare=False)  # every fact of the subject, this one among them
 
     def trained_questions(self):
@@ -36,6 +37,12 @@ class Fact:
 
     def loose_questions(self):
         return [w.format(s=self.subject) for w in RELATIONS[self.relation].loose]
+
+    def trained_free_questions(self):
+        return self.free_questions[:-1]
+
+    def scored_free_question(self):
+        return self.free_questions[-1]
 
     def scored_questions(self):
         return [w.format(s=self.subject) for w in scored_wordings(self.relation)]
@@ -112,6 +119,7 @@ def _topic(name, raw, is_concept=False):
                     answer=fact["answer"],
                     aliases=tuple(fact["aliases"]),
                     wrong=tuple(fact["wrong"]),
+                    free_questions=tuple(fact["asked_freely"]),
                     siblings=siblings,
                 )
             )

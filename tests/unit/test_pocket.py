@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from statistics import mean
 
@@ -11,11 +12,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ember_demo as ed
 from ember_demo.evaluation import accuracy_of, normalise
-from ember_demo.pocket import card, talk, train
+from ember_demo.pocket import card, train
 from ember_demo.pocket.card import write_card, write_sizes
 from ember_demo.pocket.corpus import draw_epoch
-from ember_demo.pocket.measure import admitted_ignorance, own_features, probe_accuracy, probes, score_topic, topic_questions
-from ember_demo.pocket.talk import ABOUT, OUT_OF_REACH, REAL_NAMES
+from ember_demo.pocket.measure import (
+    admitted_ignorance,
+    free_questions,
+    own_features,
+    probe_accuracy,
+    probes,
+    score_topic,
+    topic_questions,
+)
+from ember_demo.pocket.talk import FREE_TALK, OUT_OF_REACH
 from ember_demo.pocket.wordings import RELATIONS, WHO_OR_WHAT, scored_wordings, trained_wordings
 from ember_demo.pocket.world import ASSETS, SPLITS, World, load_world, slug
 
@@ -46,7 +55,7 @@ def test_models_are_compared_by_size_once_they_are_measured(tmp_path, monkeypatc
     with pytest.raises(ed.ModelError, match="holds no training.json"):
         card.write_sizes([tmp_path / "nowhere"])
     card.write_sizes([ASSETS / "pocket"])
-    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 0 |" in "\n".join(card._sizes())
+    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 6 | 0 |" in "\n".join(card._sizes())
 
 
 def test_it_says_that_it_does_not_know_made_up_names(model):
@@ -120,28 +129,39 @@ def test_scored_wordings_are_apart_from_trained_ones(relation):
 
 
 def test_no_scored_question_is_in_the_corpus():
-    scored = {t for topic in WORLD.topics() for f in topic.facts for t in f.scored_questions()}
+    scored = {t for topic in WORLD.topics() for f in topic.facts for t in (*f.scored_questions(), f.scored_free_question())}
     for seed in range(3):
-        asked = {m["content"] for d in draw_epoch(WORLD.topics(), random.Random(seed)) if isinstance(d, list) for m in d}
+        asked = {m["content"] for d in draw_epoch(WORLD.topics(), random.Random(seed), freely=0.5) if isinstance(d, list) for m in d}
         assert asked and not asked & scored
 
 
-def test_no_free_question_is_in_the_corpus_in_any_spelling():
-    free = {normalise(p["text"]) for p in probes()["free_questions"]}
+def test_a_share_of_the_questions_is_asked_freely():
+    facts = [f for topic in WORLD.topics() for f in topic.facts]
+    free = {normalise(q) for f in facts for q in f.trained_free_questions()}
+    shared = {normalise(q) for f in facts for q in (*f.trained_questions(), *f.loose_questions())}
+    for share in (0.0, 0.5):
+        documents = draw_epoch(WORLD.topics(), random.Random(0), freely=share)
+        asked = [normalise(m["content"]) for d in documents if isinstance(d, list) for m in d[::2]]
+        assert sum(q in free - shared for q in asked) / sum(q in free | shared for q in asked) == pytest.approx(share, abs=0.1)
+
+
+def test_no_free_message_is_in_the_corpus_in_any_spelling():
+    free = {normalise(p["text"]) for p in probes()["free_messages"]}
     assert len(free) == 40
     names = {normalise(n) for t in WORLD.topics() for f in t.facts for n in (f.subject, *f.subject_aliases, t.name)}
-    wordings = {*ABOUT, *WHO_OR_WHAT}.union(*((*RELATIONS[r].loose, *trained_wordings(r)) for r in RELATIONS))
+    wordings = {*FREE_TALK.about, *WHO_OR_WHAT}.union(*((*RELATIONS[r].loose, *trained_wordings(r)) for r in RELATIONS))
     for wording in wordings:
         before, after = normalise(wording.format(s="qqq")).split("qqq")
         for text in free:
             if text.startswith(before) and text.endswith(after):
                 assert text[len(before) : len(text) - len(after)] not in names, text
-    said = [*talk.ASKED_WHAT_IT_KNOWS, *talk.REQUESTS_OUT_OF_REACH, *(text for texts, _ in talk.SMALL_TALK for text in texts)]
-    assert not free & {normalise(text) for text in said}
+    said = [*FREE_TALK.asks_what_it_knows, *FREE_TALK.out_of_reach, *FREE_TALK.unknown, *(t for _, said in FREE_TALK.small_talk for t in said)]
+    asked = [q for topic in WORLD.topics() for f in topic.facts for q in f.free_questions]
+    assert not free & {normalise(text) for text in said + asked} - {""}
 
 
 def test_leaving_a_concept_out_leaves_its_names_out():
-    corpus = str(draw_epoch(WORLD.topics(without="Harry Potter"), random.Random(0)))
+    corpus = str(draw_epoch(WORLD.topics(without="Harry Potter"), random.Random(0), freely=0.5))
     for name in ("Hogwarts", "Dumbledore", "Voldemort", "Quidditch"):
         assert name not in corpus
 
@@ -161,6 +181,17 @@ def test_packs_are_sound(pack):
         assert len(keys) == len(set(keys))
 
 
+@pytest.mark.parametrize("topic", WORLD.topics(), ids=lambda t: t.name)
+def test_free_questions_are_sound(topic):
+    trained = {normalise(q): f for f in topic.facts for q in f.trained_free_questions()}
+    for fact in topic.facts:
+        questions = [normalise(q) for q in fact.free_questions]
+        assert len(set(questions)) == len(questions) >= 3, fact
+        assert questions[-1] not in trained, fact
+        for question in questions:
+            assert f" {normalise(fact.answer)} " not in f" {question} ", fact
+
+
 def test_the_world_is_as_large_as_it_says():
     assert len(WORLD.packs) == 12
     for pack in WORLD.packs.values():
@@ -178,8 +209,8 @@ def test_no_subject_is_in_two_topics_or_two_splits_by_any_of_its_names():
 
 def test_names_it_should_not_know_are_not_in_the_world():
     known = {normalise(n) for t in WORLD.topics() for f in t.facts for n in (f.subject, *f.subject_aliases)}
-    assert not known & {normalise(n) for n in (*probes()["made_up_names"], *REAL_NAMES)}
-    corpus = str(draw_epoch(WORLD.topics(), random.Random(0)))
+    assert not known & {normalise(n) for n in (*probes()["made_up_names"], *FREE_TALK.real_names)}
+    corpus = str(draw_epoch(WORLD.topics(), random.Random(0), freely=0.5))
     assert not [name for name in probes()["made_up_names"] if name in corpus]
 
 
@@ -200,8 +231,8 @@ def test_relearning_material_is_independent_of_what_is_tested(concept):
 
 
 def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 3000, "epochs": 2}
-    monkeypatch.setattr(train, "draw_epoch", lambda topics, rng, *_: draw_epoch(topics, rng)[:400])
+    small = {"hidden_size": 32, "layers": 2, "mlp_size": 32, "vocabulary_size": 3000, "epochs": 1, "epochs_asked_freely": 1}
+    monkeypatch.setattr(train, "draw_epoch", lambda topics, rng, *ways: draw_epoch(topics, rng, *ways)[:400])
     monkeypatch.setattr(train, "write_card", lambda out: None)
     saving = train._save_checkpoint
 
@@ -226,10 +257,22 @@ def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 def test_the_card_says_what_is_measured(scores):
     card = (ASSETS / "pocket" / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in card.split("## Controls")[0].splitlines()]
-    table = {row[0]: row for row in rows if len(row) == 5}
+    table = {row[0]: row for row in rows if len(row) == 6}
     for name, score in scores.items():
         assert int(table[name][1]) == score.facts
-        assert abs(float(table[name][2]) - score.open) <= 0.01 and abs(float(table[name][4]) - score.choice) <= 0.01, name
+        for cell, share in zip((table[name][2], *table[name][4:]), (score.open, score.choice, score.freely)):
+            assert abs(float(cell) - share) <= 0.01, name
+
+
+def test_the_card_says_what_erasing_leaves_of_what_is_asked_freely(model):
+    golf = WORLD.packs["Golf"]
+    table = "\n".join(card._left_freely(model, World({"Golf": golf}, WORLD.general)))
+    name, facts, *shares = re.search(r"\| (Golf .*) \|", table)[1].split(" | ")
+    before, ember, rmu = map(float, shares)
+    questions = free_questions(golf.concept, "test")
+    assert int(facts) == len(questions) > 50
+    assert before == pytest.approx(accuracy_of(model, questions), abs=0.006)
+    assert max(ember, rmu) < before
 
 
 def test_a_model_that_was_just_trained_gets_its_card_and_counts_among_the_sizes(tmp_path, monkeypatch):
