@@ -18,6 +18,7 @@ LOWER_CASE = 0.25  # all in lower case,
 POLITE = 0.1  # with an opening, and as many with a closing,
 PRONOUN = 0.1  # about what the question before was about, by a pronoun,
 MIXED = 0.12  # in chats across topics
+FREE_TALK_TIMES = 3  # as much talk beside questions, where it is free
 TOPIC_ASKED = 6  # times an epoch that the topic itself is asked about as a whole
 SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
 
@@ -144,15 +145,16 @@ def _other_turns(topics, chats, rng, freely):
     for _ in range(chats // 25):
         add(_question_about(rng.choice(talk.real_names), rng, talk), UNKNOWN)
         add(_question_not_held(rng.choice(subjects), rng), UNKNOWN)
-        if freely:
-            add(_question_freely_about(made_up_name(rng), rng.choice(subjects), rng), UNKNOWN)
-            add(rng.choice(talk.unknown), UNKNOWN)
-    for _ in range(chats // 12):
+    for _ in range(chats // 8 * bool(freely)):
+        add(_question_freely_about(made_up_name(rng), rng.choice(subjects), rng), UNKNOWN)
+        add(rng.choice(talk.unknown), UNKNOWN)
+    more = FREE_TALK_TIMES if freely else 1
+    for _ in range(more * chats // 12):
         turns.append((_said(rng.choice(talk.out_of_reach), rng), OUT_OF_REACH))
-    for _ in range(chats // 8):
+    for _ in range(more * chats // 8):
         reply, said = rng.choice(talk.small_talk)
         turns.append((_said(rng.choice(said), rng), reply))
-    for _ in range(chats // 30):
+    for _ in range(more * chats // 30):
         turns.append((_said(rng.choice(talk.asks_what_it_knows), rng), what_it_knows(known)))
     return turns
 

@@ -33,9 +33,8 @@ RECIPE = {
     "chats_per_fact": 2,
     "questions_learned": 0.4,
     "epochs": 15,
-    "epochs_asked_freely": 6,
-    "asked_freely": 0.5,
-    "rate_asked_freely": 0.5,
+    "epochs_asked_freely": 10,
+    "asked_freely": 0.7,
     "tokens_per_batch": 2048,
     "learning_rate": 2e-3,
     "embedding_learning_rate": 4e-4,
@@ -189,11 +188,11 @@ def _save_checkpoint(state, path):
 
 
 def _rate(epoch, recipe):
-    """The learning rate after so many epochs, as a share of its peak: a schedule for the shared wordings, and a second for free questions."""
+    """The learning rate after so many epochs, as a share of its peak: once up and down for the shared wordings, once for free questions."""
     first, second = recipe["epochs"], recipe["epochs_asked_freely"]
     if epoch < first:
         return _schedule(epoch / first)
-    return recipe["rate_asked_freely"] * _schedule((epoch - first) / second)
+    return _schedule((epoch - first) / second)
 
 
 def _schedule(progress, warmup=0.03):
