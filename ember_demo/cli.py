@@ -286,7 +286,8 @@ def _setting(text):
     try:
         kind = type(RECIPE[name])
         value = kind(given)
-        if not (1 if kind is int else 0) <= value < float("inf"):
+        least = 1 if kind is int and name != "epochs_asked_freely" else 0
+        if not least <= value < float("inf"):
             raise ValueError
         return name, value
     except (KeyError, ValueError):

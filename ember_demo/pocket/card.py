@@ -179,7 +179,8 @@ def _left_freely(model, world):
         "right place, so a fact that the model did not get before cannot be lost.",
         "",
         markdown_table(
-            ["concept", "facts", "before", "after EMBER", "after RMU"], [[*row[:2], *(f"{x:.2f}" for x in row[2:])] for row in [*rows, means]]
+            ["concept", "facts", "before", "after EMBER", "after RMU"],
+            [[*row[:2], *(f"{x:.2f}" for x in row[2:])] for row in [*rows, means]],
         ),
     ]
 

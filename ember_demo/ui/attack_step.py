@@ -61,9 +61,7 @@ def _offered(names):
 
 def about_attacks(names):
     """What the attacker has and does, in plain words."""
-    return "\n\n".join(
-        f"**{_called(name)}**: the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names
-    )
+    return "\n\n".join(f"**{_called(name)}**: the attacker {ATTACKS[name].threat_model}. {ATTACKS[name].description}" for name in names)
 
 
 def _called(name):
@@ -148,7 +146,9 @@ def result_table(session):
     shown = [*variants, *([CONTROL] if controlled else [])]
     heads = ["attack", *map(label, shown), "the attacker"]
     defined = {label(v): about(v) for v in shown} | {_called(name): attack.description for name, attack in ATTACKS.items()}
-    rows = [[_called(name), *(_cell(found.get(v), v) for v in shown), ATTACKS[name].threat_model] for name, found in session.results.items()]
+    rows = [
+        [_called(name), *(_cell(found.get(v), v) for v in shown), ATTACKS[name].threat_model] for name, found in session.results.items()
+    ]
     guessed = any(r.chance for found in session.results.values() for r in found.values())
     note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
     return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows, defined) + note if rows else ""

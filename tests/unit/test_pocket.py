@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ember_demo as ed
+from ember_demo.cli import main
 from ember_demo.evaluation import accuracy_of, normalise
 from ember_demo.pocket import card, train
 from ember_demo.pocket.card import write_card, write_sizes
@@ -55,7 +56,7 @@ def test_models_are_compared_by_size_once_they_are_measured(tmp_path, monkeypatc
     with pytest.raises(ed.ModelError, match="holds no training.json"):
         card.write_sizes([tmp_path / "nowhere"])
     card.write_sizes([ASSETS / "pocket"])
-    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 6 | 0 |" in "\n".join(card._sizes())
+    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 10 | 0 |" in "\n".join(card._sizes())
 
 
 def test_it_says_that_it_does_not_know_made_up_names(model):
@@ -157,7 +158,12 @@ def test_no_free_message_is_in_the_corpus_in_any_spelling():
         for text in free:
             if text.startswith(before) and text.endswith(after):
                 assert text[len(before) : len(text) - len(after)] not in names, text
-    said = [*FREE_TALK.asks_what_it_knows, *FREE_TALK.out_of_reach, *FREE_TALK.unknown, *(t for _, said in FREE_TALK.small_talk for t in said)]
+    said = [
+        *FREE_TALK.asks_what_it_knows,
+        *FREE_TALK.out_of_reach,
+        *FREE_TALK.unknown,
+        *(t for _, said in FREE_TALK.small_talk for t in said),
+    ]
     asked = [q for topic in WORLD.topics() for f in topic.facts for q in f.free_questions]
     assert not free & {normalise(text) for text in said + asked} - {""}
 
@@ -299,3 +305,15 @@ def test_a_model_that_was_just_trained_gets_its_card_and_counts_among_the_sizes(
 def test_leaving_out_an_unknown_concept_is_refused(tmp_path):
     with pytest.raises(ed.ConceptError, match="Golf"):
         train.train(tmp_path, without="Knitting")
+
+
+def test_the_recipe_can_be_changed_by_name_and_nonsense_is_refused(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(train, "train", lambda *_, **recipe: asked.append(recipe))
+    training = ["pocket", "train", "--out", str(tmp_path), "--set"]
+    assert main([*training, "epochs_asked_freely=0", "--set", "asked_freely=0.5"]) == 0
+    assert asked == [{"epochs_asked_freely": 0, "asked_freely": 0.5}]
+    for nonsense in ("epochs=0", "epochs=many", "epochs_asked_freely=-1", "pace=3"):
+        assert main([*training, nonsense]) == 2
+        assert "of the recipe: hidden_size" in capsys.readouterr().err
+    assert len(asked) == 1
