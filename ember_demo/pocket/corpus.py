@@ -120,7 +120,7 @@ def _typed(question, rng, talk=TALK):
 
 def _other_turns(topics, chats, rng, freely):
     """Turns about a subject as a whole, about what the model does not know, and small talk, for an epoch of so many chats."""
-    talk = FREE_TALK if freely else TALK
+    talk, more = (FREE_TALK, FREE_TALK_TIMES) if freely else (TALK, 1)
     turns = []
 
     def add(question, reply):
@@ -136,10 +136,11 @@ def _other_turns(topics, chats, rng, freely):
                 add(wording.format(s=_name(facts[0], rng)), about(facts))
             if _is_the_topic_itself(facts[0], topic):
                 names = (topic.name, facts[0].subject, *facts[0].subject_aliases)
-                for _ in range(TOPIC_ASKED):
+                for _ in range(more * TOPIC_ASKED):
                     add(rng.choice(talk.about).format(s=rng.choice(names)), about(facts))
     subjects = [fact for topic in topics for fact in topic.facts]
     known = [t.name for t in topics if t.is_concept]
+    unanswered = [question for t in topics for question in t.unanswered]
     for _ in range(chats // 10):
         add(_question_about(made_up_name(rng), rng, talk), UNKNOWN)
     for _ in range(chats // 25):
@@ -147,8 +148,9 @@ def _other_turns(topics, chats, rng, freely):
         add(_question_not_held(rng.choice(subjects), rng), UNKNOWN)
     for _ in range(chats // 8 * bool(freely)):
         add(_question_freely_about(made_up_name(rng), rng.choice(subjects), rng), UNKNOWN)
+        add(_question_freely_not_held(rng.choice(subjects), subjects, rng), UNKNOWN)
         add(rng.choice(talk.unknown), UNKNOWN)
-    more = FREE_TALK_TIMES if freely else 1
+        add(rng.choice(unanswered), UNKNOWN)
     for _ in range(more * chats // 12):
         turns.append((_said(rng.choice(talk.out_of_reach), rng), OUT_OF_REACH))
     for _ in range(more * chats // 8):
@@ -189,6 +191,13 @@ def _question_freely_about(name, fact, rng):
             if known.lower() in question.lower():
                 return re.sub(re.escape(known), name, question, flags=re.IGNORECASE)
     return _question_about(name, rng, FREE_TALK)
+
+
+def _question_freely_not_held(fact, facts, rng):
+    """A free question of another fact, on a subject that has no fact of that relation."""
+    held = {f.relation for f in fact.siblings} | {"kind"}
+    other = rng.choice([f for f in rng.sample(facts, 20) if f.relation not in held])
+    return _question_freely_about(fact.subject, other, rng)
 
 
 def _question_not_held(fact, rng):

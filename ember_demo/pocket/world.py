@@ -55,11 +55,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Topic:
-    """A set of facts about one subject area, with handwritten sentences about it; the facts of a subject follow each other."""
+    """A set of facts about one subject area, with handwritten sentences about it; the facts of a subject follow each other.
+
+    unanswered: questions near the topic that no fact of the world answers.
+    """
 
     name: str
     facts: tuple
     sentences: tuple
+    unanswered: tuple = ()
     is_concept: bool = False
 
     def in_split(self, *splits):
@@ -124,4 +128,4 @@ def _topic(name, raw, is_concept=False):
                 )
             )
         facts += siblings
-    return Topic(name, tuple(facts), tuple(raw["sentences"]), is_concept)
+    return Topic(name, tuple(facts), tuple(raw["sentences"]), tuple(raw.get("unanswered", ())), is_concept)
