@@ -2,7 +2,7 @@
 
 from html import escape
 
-from ember_demo.attacks import THREATS
+from ember_demo.attacks import ATTACKS, THREATS
 from ember_demo.pictures import before_after, tenths
 from ember_demo.report import came_back, strongest
 from ember_demo.study import CONTROL, ORIGINAL
@@ -64,7 +64,7 @@ def _came_back(session, attack, results):
     chosen = session.attacks[attack]
     facts = len(session.concept.facts("concept", "relearn")) if chosen.trains_on_facts else 0
     with_facts = f" and {facts} facts to train on" if facts else ""
-    return f"{session.concept.name}. {HOLDING[chosen.threat_model]}{with_facts} ({attack}): {came_back(results, attack)}."
+    return f"{session.concept.name}. {HOLDING[chosen.threat_model]}{with_facts} ({chosen.title}): {came_back(results, attack)}."
 
 
 def _others(results, shown, most=3):
@@ -73,7 +73,7 @@ def _others(results, shown, most=3):
     for attack, found in results.items():
         if attack != shown and not any(r["chance"] for r in found.values()):
             after = ", ".join(f"{label(v)} {round(10 * r['after'])}" for v, r in found.items() if v != CONTROL)
-            said.append(f"{attack}: {after}")
+            said.append(f"{ATTACKS[attack].title}: {after}")
     if not said:
         return ""
     return f"<p class=note>Of {len(said) + 1} attacks this one got most back. Right of 10 after {escape('; '.join(said[-most:]))}.</p>"
