@@ -147,7 +147,7 @@ def _other_turns(topics, chats, rng, freely):
         add(_question_about(rng.choice(talk.real_names), rng, talk), UNKNOWN)
         add(_question_not_held(rng.choice(subjects), rng), UNKNOWN)
     for _ in range(chats // 8 * bool(freely)):
-        add(_question_freely_about(made_up_name(rng), rng.choice(subjects), rng), UNKNOWN)
+        add(_question_freely_about(made_up_name(rng), subjects, rng), UNKNOWN)
         add(_question_freely_not_held(rng.choice(subjects), subjects, rng), UNKNOWN)
         add(rng.choice(talk.unknown), UNKNOWN)
         add(rng.choice(unanswered), UNKNOWN)
@@ -184,20 +184,21 @@ def _question_about(name, rng, talk):
     return rng.choice(trained_wordings(relation) + RELATIONS[relation].loose).format(s=name)
 
 
-def _question_freely_about(name, fact, rng):
-    """A free question with `name` in the place of the fact's subject, or one in a shared wording where the subject goes by another name there."""
-    for question in rng.sample(fact.trained_free_questions(), len(fact.trained_free_questions())):
+def _question_freely_about(name, facts, rng):
+    """A free question of one of the facts, with `name` in the place of the subject that it names."""
+    while True:
+        fact = rng.choice(facts)
+        question = rng.choice(fact.trained_free_questions())
         for known in (fact.subject, *fact.subject_aliases):
-            if known.lower() in question.lower():
-                return re.sub(re.escape(known), name, question, flags=re.IGNORECASE)
-    return _question_about(name, rng, FREE_TALK)
+            swapped, times = re.subn(rf"\b{re.escape(known)}\b", lambda _: name, question, flags=re.IGNORECASE)
+            if times:
+                return swapped
 
 
 def _question_freely_not_held(fact, facts, rng):
-    """A free question of another fact, on a subject that has no fact of that relation."""
+    """A free question on a subject of the world, of a relation that it has no fact for."""
     held = {f.relation for f in fact.siblings} | {"kind"}
-    other = rng.choice([f for f in rng.sample(facts, 20) if f.relation not in held])
-    return _question_freely_about(fact.subject, other, rng)
+    return _question_freely_about(fact.subject, [f for f in facts if f.relation not in held], rng)
 
 
 def _question_not_held(fact, rng):
