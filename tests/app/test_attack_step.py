@@ -83,7 +83,11 @@ def test_the_verdict_says_what_the_other_attacks_got():
     found = {"ember": {"after": 0.1, "chance": 0.0}, "rmu": {"after": 0.9, "chance": 0.0}, "control": {"after": 0.0, "chance": 0.0}}
     guessed = {"ember": {"after": 0.4, "chance": 0.25}}
     said = verdict._others({"relearning": found, "linear-probe": guessed, "head-reset": found}, "head-reset")
-    assert "Of 2 attacks this one got most back" in said and "Retrain on facts: EMBER 1, Baseline (RMU) 9." in said and "inner states" not in said
+    assert (
+        "Of 2 attacks this one got most back" in said
+        and "Retrain on facts: EMBER 1, Baseline (RMU) 9." in said
+        and "inner states" not in said
+    )
     assert verdict._others({"relearning": found}, "relearning") == ""
 
 
