@@ -11,6 +11,11 @@ from ember_demo.progress import part, silent
 from ember_demo.texts import FACETS
 
 SHORT = " Answer in a few words."
+AGAIN = "I have a question for you. "  # before a question that the model does not put in other words
+LABEL = re.compile(r"^\s*(?:[-*]|(?:question|q)?\s*\d*\s*[.):])\s*", re.IGNORECASE)
+CLAUSE_END = re.compile(r"([,;:!?]|(?<=\w{3})\.)(?=\s|$)|\s\(|\n")  # not the points of "J. K." and "St."
+# What an answer may say around what was asked for, beside the question's own words.
+LITTLE = set("is are was were be been it its this that there of by in on at to as for from called named known".split())
 TURNS = ("relearn", "validation", "test", "test")  # splits, in turn
 FEWEST = 8  # kept questions on the concept
 LONGEST = 8  # words of an answer
@@ -25,7 +30,7 @@ def write_questions(model, name, progress=silent):
     """Questions of the three kinds, each with the model's own answer before erasure as its reference.
 
     A question is kept where the model gives the same short answer to it and to another phrasing of it, and
-    the answer does not stand in the question. Raises ConceptError where too few on the concept are left.
+    the answer does not stand in the question; what the answer repeats of the question is left out of the reference. Raises ConceptError where too few on the concept are left.
     """
     neighbours = _neighbours(model, name)
     subjects = {
@@ -40,9 +45,9 @@ def write_questions(model, name, progress=silent):
         written += len(found) if kind == "concept" else 0
         found = [text for text in found if normalise(text) not in asked]
         asked |= {normalise(text) for text in found}
-        for text, answer in _kept(model, found):
-            here = split.setdefault(normalise(answer), TURNS[len(split) % len(TURNS)])
-            questions.append(Question(text, answer, kind=kind, split=here))
+        for question in _kept(model, found):
+            here = split.setdefault(normalise(question.answer), TURNS[len(split) % len(TURNS)])
+            questions.append(replace(question, kind=kind, split=here))
     kept = sum(q.kind == "concept" for q in questions)
     if not written:
         raise ConceptError(f"The model could not write any question on {name}: take a chat model; {WITHOUT}")
@@ -65,7 +70,7 @@ def _neighbours(model, name):
     reply = model.chat(
         f"Name six subjects that are close to {name} but not part of it, separated by commas. Only the list.", max_new_tokens=80
     )
-    found = [s.strip(" .\n") for s in re.split(r"[,\n]", reply)]
+    found = [LABEL.sub("", s).strip(" .\n") for s in re.split(r"[,\n]", reply)]
     return list(dict.fromkeys(s for s in found if 1 <= len(s.split()) <= 5 and normalise(s) != normalise(name)))[:6]
 
 
@@ -78,27 +83,40 @@ def _written(model, subjects, progress):
             f"Write eight short quiz questions about {subject}. Each has one short answer. Only the questions, one a line.",
             max_new_tokens=300,
         )
-        lines = (re.sub(r"^\s*(?:[-*]|\d+[.)])\s*", "", line).strip(" *") for line in reply.splitlines())
+        lines = (LABEL.sub("", line).strip(" *") for line in reply.splitlines())
         found += [line for line in lines if line.endswith("?") and 3 <= len(line.split()) <= 30]
     return list(dict.fromkeys(found))
 
 
 def _kept(model, questions):
-    """(question, answer) where the model says the same to the question and to its own rewording of it."""
+    """Questions of which the model says the same when it is asked in its own rewording of them; where that is no question, asked with a word before."""
     if not questions:
         return []
     asked = model.answer([f"Say this question in other words, as one question: {q}" for q in questions], max_new_tokens=40)
     reworded = [text.split("\n")[0].strip() for text, _ in asked]
-    first, second = ([t for t, _ in model.answer([q + SHORT for q in wording], max_new_tokens=24)] for wording in (questions, reworded))
+    reworded = [r if r.endswith("?") and normalise(r) != normalise(q) else AGAIN + q for q, r in zip(questions, reworded)]
+    first, second = ([text for text, _ in model.answer([q + SHORT for q in wording])] for wording in (questions, reworded))
     kept = []
     for question, other, answer, again in zip(questions, reworded, first, second):
-        said = normalise(answer)
+        short = _short(answer, question)
+        said = normalise(short)
         if (
             said
-            and said == normalise(again)
+            and said == normalise(_short(again, other))
             and len(said.split()) <= LONGEST
             and f" {said} " not in f" {normalise(question)} "
-            and normalise(other) != normalise(question)
         ):
-            kept.append((question + SHORT, answer.strip().rstrip(".")))
+            whole = () if normalise(answer) == said else (answer,)
+            kept.append(Question(question + SHORT, short, whole))
     return kept
+
+
+def _short(answer, question):
+    """What the first clause of an answer says beyond the question's own words: "The symbol of gold is Au, from Latin." -> "Au"."""
+    end = CLAUSE_END.search(answer.strip())
+    words = answer.strip()[: end.start() if end else None].split()
+    said = set(normalise(question).split()) | LITTLE
+    for side in (0, -1):
+        while words and all(part in said for part in normalise(words[side]).split()):
+            words.pop(side)
+    return " ".join(words).rstrip(".")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from urllib.parse import parse_qs, urlparse
 
@@ -11,7 +12,7 @@ import ember_demo as ed
 from ember_demo.cli import main
 from ember_demo.evaluation import normalise
 from ember_demo.pocket.world import load_world
-from ember_demo.questions import SHORT, write_questions
+from ember_demo.questions import AGAIN, SHORT, _short, write_questions
 from ember_demo.sources import gather
 from ember_demo.texts import ENOUGH, LARGEST_FILE, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
 from tests.servers import Handler, serving
@@ -203,6 +204,46 @@ def test_questions_are_kept_where_two_phrasings_get_one_answer():
     assert len({q.text for q in questions}) == len(questions)
     answers = {kind: {q.answer for q in rows} for kind, rows in kinds.items()}
     assert all(len(set(q.wrong)) == 3 and q.answer not in q.wrong and set(q.wrong) <= answers[q.kind] for q in questions)
+
+
+@pytest.mark.parametrize(
+    "answer, question, short",
+    [
+        ("Au.", "What is the symbol of gold?", "Au"),
+        ("The symbol of gold is Au, from Latin.", "What is the symbol of gold?", "Au"),
+        ("Mount Etna is the largest volcano in Europe.", "What is the largest volcano in Europe?", "Mount Etna"),
+        ("It was founded by St. Patrick (in 441)", "Who founded it?", "St. Patrick"),
+        ("J. K. Rowling", "Who wrote it?", "J. K. Rowling"),
+        ("The largest volcano", "What is the largest volcano in Europe?", ""),
+        ("", "Who?", ""),
+    ],
+)
+def test_what_an_answer_repeats_of_its_question_is_left_out(answer, question, short):
+    assert _short(answer, question) == short
+
+
+def test_a_small_model_that_labels_its_lines_answers_in_sentences_and_rewords_nothing():
+    """As SmolLM2-135M-Instruct does, that was tried."""
+    scripted, asked = Scripted(), []
+    scripted.chat = lambda request, max_new_tokens=0: (
+        "1. Falconry, 2. Hawks\n3. Owls"
+        if request.startswith("Name")
+        else "\n".join(
+            f"Question {i}: What is the name of bird {i} of {re.search('about (.*?)[.] Each', request)[1]}?" for i in range(10, 30)
+        )
+    )
+
+    def answer(text):
+        asked.append(text)
+        number = re.search(r"\d+", text)[0]
+        return f"The name of bird {number} is Bird{chr(ord('a') + int(number) % 20)}, which is a bird of prey that is known for"
+
+    scripted._answer = answer
+    questions = write_questions(scripted, "Falconry")
+    assert all(q.text.startswith("What is the name of bird") for q in questions)
+    assert all(re.fullmatch("Bird[a-z]", q.answer) and q.aliases[0].startswith("The name of bird") for q in questions)
+    assert any(text.startswith(AGAIN + "What is") for text in asked)
+    assert any("of Hawks?" in text for text in asked) and not any("of Falconry?" in text for text in asked)
 
 
 def test_questions_with_one_answer_are_in_one_split():
