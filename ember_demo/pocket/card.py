@@ -41,7 +41,7 @@ def write_card(out):
     model = load_model(str(out), "fp32")
     scores = [score_topic(model, topic) for topic in world.topics()]
     names = probes()["made_up_names"]
-    lines = [HEADER, *_what_it_is(model, without), *_what_it_knows(scores, without)]
+    lines = [HEADER, *_what_it_is(model, without), *_what_it_knows(scores, without, _asked_freely(made))]
     lines += [
         "",
         f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases.",
@@ -83,7 +83,12 @@ def _what_it_is(model, without):
     ]
 
 
-def _what_it_knows(scores, without):
+def _asked_freely(made):
+    """Whether free questions were part of its training."""
+    return made["recipe"].get("epochs_asked_freely", 0) > 0
+
+
+def _what_it_knows(scores, without, asked_freely):
     rows = [
         [
             s.name + " (never taught)" * (s.name == without),
@@ -101,7 +106,8 @@ def _what_it_knows(scores, without):
         "",
         "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, articles and punctuation, "
         "with written aliases; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25). "
-        "Asked freely: each fact in a question written for it alone, as a visitor would type it; it was trained on others of the same fact.",
+        "Asked freely: each fact in a question written for it alone, as a visitor would type it; "
+        + ("it was trained on others of the same fact." if asked_freely else "it was trained on none of that kind."),
         "",
         markdown_table(["set", "facts", "open", "95% interval", "four options", "asked freely"], rows),
     ]
@@ -175,8 +181,7 @@ def _left_freely(model, world):
         "",
         "## What erasing leaves of what is asked freely",
         "",
-        "Facts of the test split, asked freely as above, before and after erasing with the usual settings at seed 0. What counts is that the answer stands in the "
-        "right place, so a fact that the model did not get before cannot be lost.",
+        "Right answers on facts of the test split, asked freely as above, before and after erasing with the usual settings at seed 0.",
         "",
         markdown_table(
             ["concept", "facts", "before", "after EMBER", "after RMU"],
@@ -242,7 +247,8 @@ def _recipe(made):
         "",
         f"`python -m ember_demo pocket train{without} --seed {made['seed']} --out DIR`, on CPU, {made['seconds_an_epoch']:.0f} seconds an epoch "
         f"on {made['threads']} thread{'s' if made['threads'] > 1 else ''}. "
-        "Paragraphs of statements and chats, drawn anew each epoch, the last epochs also as visitors type them; embeddings started from co-occurrence (PPMI, truncated SVD) and trained at a "
+        f"Paragraphs of statements and chats, drawn anew each epoch{', in the last epochs also as visitors type them' * _asked_freely(made)}; "
+        "embeddings started from co-occurrence (PPMI, truncated SVD) and trained at a "
         "rate of their own; AdamW, cosine schedule, bfloat16 autocast where the CPU has it; saved in bfloat16.",
         "",
         markdown_table(["setting", "value"], made["recipe"].items()),
