@@ -113,7 +113,7 @@ def from_model(model, name, progress=silent):
         progress(number / len(requests), f"The model writes on {name}: part {number + 1} of {len(requests)}")
         reply = model.chat(request, max_new_tokens=400)
         if number < len(FACETS):
-            sentences += split_sentences(reply)
+            sentences += [s for s in split_sentences(reply) if re.search(r"[.!?][\"')\]]*$", s)]  # the last one may be cut
         else:
             terms = list(dict.fromkeys(term.strip(" .") for term in re.split(r"[,\n]", reply) if 1 <= len(term.split()) <= 5))
             sentences += [f"{name} goes with {term}." for term in terms if term and term.lower() not in name.lower()]

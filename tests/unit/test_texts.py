@@ -195,6 +195,13 @@ def test_the_model_writes_texts_and_lists_its_terms():
     assert not any("very long term" in s for s in sentences)
 
 
+def test_a_sentence_that_the_model_did_not_end_is_left_out():
+    scripted = Scripted()
+    scripted.chat = lambda request, max_new_tokens=0: "Falconers fly their birds at dawn. The birds are of many kinds, but"
+    assert "Falconers fly their birds at dawn." in (sentences := from_model(scripted, "Falconry"))
+    assert not any("of many kinds" in s for s in sentences if not s.startswith("Falconry goes with"))
+
+
 def test_questions_are_kept_where_two_phrasings_get_one_answer():
     questions = write_questions(Scripted(), "Falconry")
     kinds = {kind: [q for q in questions if q.kind == kind] for kind in ("concept", "similar", "general")}
