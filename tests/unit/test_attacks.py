@@ -212,9 +212,11 @@ def test_a_hint_is_given_only_beside_wrong_options_and_guessing_counts_as_nothin
 
 
 def test_an_outlier_is_given_the_row_of_its_other_spelling(model):
-    ids = model.tokenizer.get_vocab()
-    pairs = [(token, "\u0120" + token[1:].title()) for token in ids if token[0] == "\u0120" and token[1:].isalpha() and token[1:].islower()]
-    row, other = next((ids[token], ids[spelled]) for token, spelled in pairs if spelled in ids)
+    ids = model.tokenizer.get_vocab()  # in another order each time
+    words = [token[1:] for token in sorted(ids) if token[0] == "\u0120" and token[1:].isalpha() and token[1:].islower()]
+    in_capitals = {word for word in words if "\u0120" + word.upper() in ids}
+    word = next(word for word in words if word not in in_capitals and "\u0120" + word.title() in ids)
+    row, other = ids["\u0120" + word], ids["\u0120" + word.title()]
     with model.preserved([model.embedding_name]):
         with torch.no_grad():
             model.embeddings[row] *= 100
