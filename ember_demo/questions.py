@@ -95,14 +95,14 @@ def _kept(model, questions):
     asked = model.answer([f"Say this question in other words, as one question: {q}" for q in questions], max_new_tokens=40)
     reworded = [text.split("\n")[0].strip() for text, _ in asked]
     reworded = [r if r.endswith("?") and normalise(r) != normalise(q) else AGAIN + q for q, r in zip(questions, reworded)]
-    first, second = ([text for text, _ in model.answer([q + SHORT for q in wording])] for wording in (questions, reworded))
+    first, second = (model.answer([q + SHORT for q in wording]) for wording in (questions, reworded))
     kept = []
-    for question, other, answer, again in zip(questions, reworded, first, second):
-        short = _short(answer, question)
+    for question, other, (answer, ended), again in zip(questions, reworded, first, second):
+        short = _short(answer, ended, question)
         said = normalise(short)
         if (
             said
-            and said == normalise(_short(again, other))
+            and said == normalise(_short(*again, other))
             and len(said.split()) <= LONGEST
             and f" {said} " not in f" {normalise(question)} "
         ):
@@ -111,9 +111,11 @@ def _kept(model, questions):
     return kept
 
 
-def _short(answer, question):
-    """What the first clause of an answer says beyond the question's own words: "The symbol of gold is Au, from Latin." -> "Au"."""
+def _short(answer, ended, question):
+    """What the first clause of an answer says beyond the question's own words: "The symbol of gold is Au, from Latin." -> "Au"; "" where it has no end."""
     end = CLAUSE_END.search(answer.strip())
+    if not end and not ended:
+        return ""
     words = answer.strip()[: end.start() if end else None].split()
     said = set(normalise(question).split()) | LITTLE
     for side in (0, -1):

@@ -166,7 +166,7 @@ def _fit(network, tokenizer, topics, made, checkpoint):
         rng = random.Random(f"{seed}/{epoch}")
         freely = epoch >= recipe["epochs"]
         if epoch == recipe["epochs"]:
-            optimizer.state.clear()
+            optimizer.state.clear()  # the rate starts anew
         documents = draw_epoch(topics, rng, recipe["chats_per_fact"], recipe["asked_freely"] * freely)
         batches = _batches([_encode(tokenizer, d) for d in documents], recipe["tokens_per_batch"], rng)
         total = 0.0

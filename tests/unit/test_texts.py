@@ -198,7 +198,8 @@ def test_the_model_writes_texts_and_lists_its_terms():
 def test_a_sentence_that_the_model_did_not_end_is_left_out():
     scripted = Scripted()
     scripted.chat = lambda request, max_new_tokens=0: "Falconers fly their birds at dawn. The birds are of many kinds, but"
-    assert "Falconers fly their birds at dawn." in (sentences := from_model(scripted, "Falconry"))
+    sentences = from_model(scripted, "Falconry")
+    assert "Falconers fly their birds at dawn." in sentences
     assert not any("of many kinds" in s for s in sentences if not s.startswith("Falconry goes with"))
 
 
@@ -226,7 +227,13 @@ def test_questions_are_kept_where_two_phrasings_get_one_answer():
     ],
 )
 def test_what_an_answer_repeats_of_its_question_is_left_out(answer, question, short):
-    assert _short(answer, question) == short
+    assert _short(answer, True, question) == short
+
+
+def test_an_answer_that_was_cut_counts_as_far_as_its_first_clause():
+    question = "What is the symbol of gold?"
+    assert _short("The symbol of gold is Au, from the Latin aur", False, question) == "Au"
+    assert _short("The symbol of gold is Aurumm", False, question) == ""
 
 
 def test_a_small_model_that_labels_its_lines_answers_in_sentences_and_rewords_nothing():
