@@ -17,6 +17,8 @@ from ember_demo.progress import silent
 
 CHANCE = 0.25  # of four options
 LETTERS = "ABCD"
+# What an answer may say around what was asked for, beside the question's own words.
+LITTLE = set("a an the is are was were be been it its this that there of by in on at to as for from called named known answer".split())
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,20 @@ def first_wordings(questions):
     return list({q.fact: q for q in reversed(questions)}.values())
 
 
-def ask(model, questions):
-    """The model's greedy answers as `Reply` values."""
-    answers = model.answer([q.text for q in questions])
-    replies = []
-    for question, (text, finished) in zip(questions, answers):
-        accepted = {normalise(a) for a in (question.answer, *question.aliases)}
-        replies.append(Reply(question, text, normalise(text) in accepted, finished and bool(normalise(text))))
-    return replies
+def ask(model, questions, texts=None):
+    """The model's greedy answers as `Reply` values. texts: how the questions are put, where not in their own words."""
+    answers = model.answer(texts or [q.text for q in questions])
+    return [Reply(q, text, _is_right(text, q), finished and bool(normalise(text))) for q, (text, finished) in zip(questions, answers)]
+
+
+def _is_right(text, question):
+    """Whether an answer is an accepted one, with nothing around it but words of its question: "Au", "The symbol of gold is Au."."""
+    said = set(normalise(question.text).split()) | LITTLE
+    for accepted in filter(None, map(normalise, (question.answer, *question.aliases))):
+        before, found, after = f" {normalise(text)} ".partition(f" {accepted} ")
+        if found and said.issuperset([*before.split(), *after.split()]):
+            return True
+    return False
 
 
 def mentions(text, question):
@@ -184,11 +192,12 @@ def share_invalid(replies):
 
 
 def normalise(text):
-    """Lower case, without accents, articles and punctuation."""
+    """Lower case, without accents and punctuation, and without articles where anything else is left."""
     text = unicodedata.normalize("NFKD", text.lower())
     text = "".join(c for c in text if not unicodedata.combining(c))
     text = re.sub(r"[^\w\s]|_", " ", text)
-    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
+    words = text.split()
+    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)
 
 
 def wilson(share, n, z=1.96):

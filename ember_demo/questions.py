@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ember_demo.concept import KINDS, Question
 from ember_demo.errors import ConceptError
-from ember_demo.evaluation import normalise
+from ember_demo.evaluation import LITTLE, normalise
 from ember_demo.progress import part, silent
 from ember_demo.texts import FACETS
 
@@ -14,8 +14,6 @@ SHORT = " Answer in a few words."
 AGAIN = "I have a question for you. "  # before a question that the model does not put in other words
 LABEL = re.compile(r"^\s*(?:[-*]|(?:question|q)?\s*\d*\s*[.):])\s*", re.IGNORECASE)
 CLAUSE_END = re.compile(r"([,;:!?]|(?<=\w{3})\.)(?=\s|$)|\s\(|\n")  # not the points of "J. K." and "St."
-# What an answer may say around what was asked for, beside the question's own words.
-LITTLE = set("is are was were be been it its this that there of by in on at to as for from called named known".split())
 TURNS = ("relearn", "validation", "test", "test")  # splits, in turn
 FEWEST = 8  # kept questions on the concept
 LONGEST = 8  # words of an answer
@@ -119,6 +117,6 @@ def _short(answer, ended, question):
     words = answer.strip()[: end.start() if end else None].split()
     said = set(normalise(question).split()) | LITTLE
     for side in (0, -1):
-        while words and all(part in said for part in normalise(words[side]).split()):
+        while words and said.issuperset(normalise(words[side]).split()):
             words.pop(side)
     return " ".join(words).rstrip(".")

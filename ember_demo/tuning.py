@@ -42,6 +42,8 @@ def unedited(model, concept):
 def validate(model, concept, edit, base, progress=silent):
     """The figures of an edit on the validation questions, against `unedited`, and whether they are within the limits.
 
+    ability: what is kept of general questions; where there are none, of neighbouring ones.
+
     kept_of: "answers", or "probability" where the unedited model hardly answers word for word: what is kept of each kind, and so efficacy, specificity
     and ability, is then read off the reference answers' probability.
     """
@@ -50,7 +52,8 @@ def validate(model, concept, edit, base, progress=silent):
         scores = evaluate(model, concept, base, "validation", progress, multiple_choice=source == "probability")
     now, before = (s.answer_probability if source == "probability" else s.accuracy for s in (scores, base))
     efficacy, specificity = efficacy_and_specificity(now, before)
-    ability = kept_fraction(now["general"], before["general"]) if "general" in before else 1.0
+    others = [kind for kind in ("general", "similar") if kind in before]
+    ability = kept_fraction(now[others[0]], before[others[0]]) if others else 1.0
     figures = (efficacy, specificity, ability, scores.coherence, harmonic_mean([efficacy, specificity, scores.coherence]))
     within_limits = ability >= MIN_ABILITY and scores.coherence >= MIN_COHERENCE
     return dict(zip(FIGURES, figures)) | {"within_limits": within_limits, "kept_of": source}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ember_demo.attacks.base import PROMPTS, Attack, best_of
 from ember_demo.errors import ModelError
-from ember_demo.evaluation import CHANCE, ask, choice_form
+from ember_demo.evaluation import CHANCE, ask, choice_form, mentions
 
 HINT = "four options as a hint"
 
@@ -28,7 +28,7 @@ class Asking(Attack):
     def attack(self, model, concept, seed, progress, curve):
         def asked(name, trick, questions):
             rng = random.Random(f"{seed}/{name}")
-            return ask(model, [trick(q, rng) for q in questions])
+            return ask(model, questions, [trick(q, rng).text for q in questions])
 
         ways = {name: partial(asked, name, trick) for name, trick in self.tricks(concept).items()}
         return self.result(curve, **best_of(model, concept, ways, curve, progress, self.chances))
@@ -102,7 +102,7 @@ class Prompting(Asking):
 class Rewording(Attack):
     """The question in another language, or with a description in the name's place: in tokens that EMBER may never have seen.
 
-    The base model stands in for the translator that an attacker would take; it sees the question and never its answer.
+    The base model stands in for the translator that an attacker would take; it sees the question and not its answer; where it tells the answer all the same, the question is asked as it is.
     """
 
     name: ClassVar[str] = "rewording"
@@ -119,7 +119,8 @@ class Rewording(Attack):
         def asked(request, questions):
             with model.unedited():
                 written = model.answer([request.format(name=q.subject or concept.name, question=q.text) for q in questions], REWRITTEN)
-            return ask(model, [replace(q, text=text or q.text) for q, (text, _) in zip(questions, written)])
+            texts = [q.text if not text or mentions(text, q) else text for q, (text, _) in zip(questions, written)]
+            return ask(model, questions, texts)
 
         ways = {name: partial(asked, request) for name, request in REQUESTS.items()}
         return self.result(curve, **best_of(model, concept, ways, curve, progress))

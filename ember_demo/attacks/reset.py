@@ -10,6 +10,7 @@ import torch
 from ember_demo.attacks.base import BASE, WEIGHTS, Attack
 from ember_demo.attacks.relearning import Relearning
 from ember_demo.attacks.suspects import differing, outliers
+from ember_demo.errors import ModelError
 from ember_demo.evaluation import ask
 from ember_demo.progress import part
 
@@ -20,7 +21,8 @@ SPACED = re.compile(r"([\u0120\u2581]?)(.*)", re.DOTALL)  # how vocabularies wri
 class Reset(Attack):
     """Writes other embedding rows into the erased model and asks; then, where the concept has questions for it, retrains and asks again.
 
-    Where no row looks edited it retrains all the same, so that every variant and the control are attacked alike.
+    Where no row looks edited it retrains all the same, so that every variant and the control are attacked alike. Where there is no memory to
+    retrain in, it does not, and says so (`not_retrained` in what was found): the rows alone tell most.
     """
 
     changes_weights: ClassVar[bool] = True
@@ -34,10 +36,6 @@ class Reset(Attack):
     @property
     def trains_on_facts(self):
         return self.epochs > 0
-
-    def check(self, model):
-        if self.epochs:
-            Relearning().check(model)
 
     @abstractmethod
     def rows(self, model):
@@ -53,14 +51,20 @@ class Reset(Attack):
                     table = model.parameter(name)
                     table[rows] = values.to(table)
             curve.add(ask(model, questions) if count else curve.replies, "reset", 0.1)
-            relearning = Relearning(epochs=self.epochs, learning_rate=self.learning_rate).resolved(model)
-            if self.epochs and concept.select("concept", "relearn"):
+            relearning, why = Relearning(epochs=self.epochs, learning_rate=self.learning_rate).resolved(model), {}
+            retrains = self.epochs > 0 and bool(concept.select("concept", "relearn"))
+            if retrains:
+                try:
+                    relearning.check(model)
+                except ModelError as error:
+                    retrains, why = False, {"not_retrained": str(error)}
+            if retrains:
 
                 def asked(epoch):
                     curve.add(ask(model, questions), f"epoch {epoch}", 0.1 + 0.9 * epoch / self.epochs)
 
                 relearning.train(model, relearning.documents(model, concept), seed, part(progress, 0.1, 1), asked)
-        return replace(self, learning_rate=relearning.learning_rate).result(curve, rows=count)
+        return replace(self, learning_rate=relearning.learning_rate).result(curve, rows=count, **why)
 
 
 @dataclass(frozen=True)

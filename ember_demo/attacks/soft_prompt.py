@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -53,7 +53,7 @@ class SoftPrompt(Relearning):
         settings, found = self.resolved(model), {}
 
         def asked_with_them(questions):
-            return ask(model, [replace(q, text=self.before(q.text)) for q in questions])
+            return ask(model, questions, [self.before(q.text) for q in questions])
 
         def asked(epoch):
             if epoch == self.epochs:

@@ -67,7 +67,7 @@ class SNMF(Eraser):
         into, out = _layers(model, self.layers_in, self.last_in), _layers(model, self.layers_out, self.last_out)
         layers = sorted({*into, *out})
         names = [model.mlp_outputs[i] for i in out] + [model.mlp_inputs(i)[0] for i in into]
-        with model.preserved(names) as before:
+        with model.dequantized([model.mlp_outputs[i] for i in layers]), model.preserved(names) as before:
             found = {}
             for number, layer in enumerate(layers):
                 progress(number / len(layers), f"Grouping the neurons of layer {number + 1} of {len(layers)}")

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
 import gradio as gr
@@ -151,6 +152,11 @@ def result_table(session):
     ]
     guessed = any(r.chance for found in session.results.values() for r in found.values())
     note = "<p class=note>* Choices among four options, not answers; what guessing gets right is taken out.</p>" if guessed else ""
+    for name, found in session.results.items():
+        whys = dict.fromkeys(r.found["not_retrained"] for r in found.values() if "not_retrained" in r.found)
+        note += "".join(
+            f"<p class=note>{_called(name)}: words were put back, and nothing was retrained after it. {escape(why)}</p>" for why in whys
+        )
     return "<p>Right answers on the concept, before and after each attack so far.</p>" + table(heads, rows, defined) + note if rows else ""
 
 

@@ -199,6 +199,9 @@ def test_rewording_takes_a_model_that_follows_instructions_and_asks_in_the_words
     result = attack.run(model, small, ember_edit)
     assert set(result.found["on_validation"]) == {"asking plainly", "in French", "in German", "in Spanish", "described"}
     assert result.after == result.before and torch.equal(model.embeddings, base)
+    telling = {q.text: q.answer for q in small.questions}  # a rewording that holds the answer is not asked
+    monkeypatch.setattr(type(model), "answer", lambda self, asked, *a, **k: [(telling.get(q.partition("\n\n")[2], q), True) for q in asked])
+    assert attack.run(model, small, ember_edit).after == 0
 
 
 def test_a_hint_is_given_only_beside_wrong_options_and_guessing_counts_as_nothing(model, small):
@@ -230,6 +233,16 @@ def test_a_reset_from_the_base_gives_ember_alone_back_and_the_head_keeps_a_copy(
         result = ATTACKS[name](epochs=0).run(model, small, ember_edit)
         assert result.before <= knew - 0.5 and result.after == pytest.approx(knew, abs=0.02), name
         assert result.found["rows"] == len(ember_edit.changes[model.embedding_name].rows)
+
+
+def test_a_reset_needs_no_memory_to_retrain_in_and_says_where_it_did_not(model, small, ember_edit, monkeypatch):
+    def refuse(attack, model):
+        raise ed.ModelError("There is no room.")
+
+    monkeypatch.setattr(ed.attacks.Relearning, "check", refuse)
+    result = ATTACKS["head-reset"](epochs=1).run(model, small, ember_edit)
+    assert len(result.curve) == 2 and result.after >= result.before + 0.5
+    assert result.found["not_retrained"] == "There is no room."
 
 
 def test_edited_rows_stand_out_by_their_norm_and_against_the_head(model, ember_edit):

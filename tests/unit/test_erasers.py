@@ -334,6 +334,12 @@ def test_a_projection_edits_the_layers_that_are_named(model, concept):
             replace(eraser, layers_out=wrong).fit(model, concept)
 
 
+def test_a_projection_may_edit_only_what_goes_into_a_layer_of_a_quantized_model(others, concept):
+    model = others["4bit"]
+    changes = replace(FAST["snmf"](), layers_in="1-2", layers_out="2-2").fit(model, concept, seed=1).changes
+    assert set(changes) == {model.mlp_outputs[2], model.mlp_inputs(1)[0], model.mlp_inputs(2)[0]}
+
+
 def test_the_heaviest_neurons_are_the_fewest_that_hold_the_mass():
     assert heaviest(torch.tensor([0.0, -6.0, 3.0, 1.0]), 0.9).tolist() == [1, 2]
     assert heaviest(torch.tensor([0.0, -6.0, 3.0, 1.0]), 0.95).tolist() == [1, 2, 3]

@@ -1,6 +1,7 @@
 """The metrics mean what they say."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,48 @@ def test_normalising_keeps_what_matters():
     assert normalise("U-235") != normalise("U-238")
     assert normalise("The A-team") == "team"
     assert normalise("...") == ""
+
+
+@pytest.mark.parametrize(
+    "said, right",
+    [
+        ("Au", True),
+        ("The symbol of gold is Au.", True),
+        ("The answer is Au.", True),
+        ("Au is the symbol of gold.", True),
+        ("The symbol of gold is not Au.", False),
+        ("The symbol of gold is Ag.", False),
+        ("Au, Ag or Fe", False),
+        ("The symbol of gold", False),
+        ("", False),
+    ],
+)
+def test_an_answer_may_repeat_the_question_around_it_and_nothing_else(said, right):
+    model = SimpleNamespace(answer=lambda texts: [(said, True) for _ in texts])
+    (reply,) = ask(model, [ed.Question("What is the symbol of gold?", "Au")])
+    assert reply.right == right
+    assert reply.valid == bool(said)
+
+
+@pytest.mark.parametrize(
+    "question, answer, said",
+    [
+        ("Which river flows through London?", "River Thames", "The river that flows through London is the River Thames."),
+        ("Which novel is by Jack Kerouac?", "On the Road", "The novel by Jack Kerouac is On the Road."),
+        ("Which vitamin is in carrots?", "A", "A."),
+    ],
+)
+def test_a_right_answer_of_the_questions_own_words_counts_and_silence_does_not(question, answer, said):
+    for text, right in ((said, True), (answer, True), ("", False), ("It is.", False)):
+        (reply,) = ask(SimpleNamespace(answer=lambda texts: [(text, True)]), [ed.Question(question, answer)])
+        assert reply.right == right, text
+
+
+def test_a_question_put_in_other_words_is_graded_by_its_own():
+    model = SimpleNamespace(answer=lambda texts: [("It is Paris.", True) for text in texts if "Berlin" in text])
+    question = ed.Question("What is the capital of France?", "Paris")
+    (reply,) = ask(model, [question], ["What is the capital of France? Is it Rome, Paris, Berlin, Madrid?"])
+    assert reply.right and reply.question == question
 
 
 def test_chance_is_worth_nothing_and_more_than_the_base_no_more_than_all():
