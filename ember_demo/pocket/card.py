@@ -232,8 +232,8 @@ def _free_messages(model):
         "",
         "## Free messages",
         "",
-        "Forty messages as visitors would type them, and what it replies. They were written without sight of the wordings that it was trained on; "
-        "of sixty written, those that met one by chance were left out.",
+        "Forty messages as visitors would type them, and what it replies. They were written without sight of anything that it was trained on, "
+        "and after its recipe was settled; none of them is in its training in any spelling.",
         "",
         markdown_table(["message", "reply"], rows),
     ]

@@ -33,7 +33,7 @@ RECIPE = {
     "chats_per_fact": 2,
     "questions_learned": 0.4,
     "epochs": 15,
-    "epochs_asked_freely": 0,
+    "epochs_asked_freely": 8,
     "asked_freely": 0.7,
     "tokens_per_batch": 2048,
     "learning_rate": 2e-3,

@@ -56,7 +56,7 @@ def test_models_are_compared_by_size_once_they_are_measured(tmp_path, monkeypatc
     with pytest.raises(ed.ModelError, match="holds no training.json"):
         card.write_sizes([tmp_path / "nowhere"])
     card.write_sizes([ASSETS / "pocket"])
-    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 0 | 0 |" in "\n".join(card._sizes())
+    assert "| 192 | 4 | 576 | 10240 | 3.7 M | 15 | 8 | 0 |" in "\n".join(card._sizes())
 
 
 def test_it_says_that_it_does_not_know_made_up_names(model):
