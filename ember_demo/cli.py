@@ -37,7 +37,7 @@ def main(arguments=None):
         return 1
 
 
-# Heavy imports wait until a command needs them, so that --help and bad arguments answer at once.
+# What only some commands need is imported there.
 
 
 def _study(options):

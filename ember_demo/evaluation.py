@@ -158,7 +158,10 @@ def first_wordings(questions):
 def ask(model, questions, texts=None):
     """The model's greedy answers as `Reply` values. texts: how the questions are put, where not in their own words."""
     answers = model.answer(texts or [q.text for q in questions])
-    return [Reply(q, text, _is_right(text, q), finished and bool(normalise(text))) for q, (text, finished) in zip(questions, answers)]
+    return [
+        Reply(q, text, finished and _is_right(text, q), finished and bool(normalise(text)))
+        for q, (text, finished) in zip(questions, answers)
+    ]
 
 
 def _is_right(text, question):

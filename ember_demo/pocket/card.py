@@ -104,8 +104,8 @@ def _what_it_knows(scores, without, asked_freely):
         "",
         "## What it knows",
         "",
-        "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, articles and punctuation, "
-        "with written aliases; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25). "
+        "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, accents, articles and punctuation, "
+        "with written aliases, what an answer repeats of the question left out; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25). "
         "Asked freely: each fact in a question written for it alone, as a visitor would type it; "
         + ("it was trained on others of the same fact." if asked_freely else "it was trained on none of that kind."),
         "",

@@ -1,7 +1,7 @@
 """The text that the embedded model reads: drawn anew for every epoch from the facts of the world.
 
 Documents are short and most keep to one topic: paragraphs that mix several statements and handwritten
-sentences, and chats of one to five questions. What comes next then depends on the topic, which is
+sentences, and chats of mostly one to five questions. What comes next then depends on the topic, which is
 what makes the token embeddings carry it. Chats are lists of messages, paragraphs are strings.
 The first epochs ask in the wordings that relations share; the later ones also as people type who are told nothing.
 """
@@ -26,7 +26,7 @@ SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) 
 def draw_epoch(topics, rng, chats_per_fact=2, freely=0.0):
     """One epoch of documents, in random order.
 
-    Every fact is stated once in a paragraph and asked `chats_per_fact` times in chats;
+    Every fact is stated once in a paragraph and asked `chats_per_fact` times or a little more in chats;
     `rng` is a `random.Random`. freely: share of the questions that are asked in words of their own;
     where there are any, talk beside questions is as free.
     """
@@ -51,7 +51,7 @@ def _paragraphs(topic, rng):
 
 
 def _chats(topics, rng, freely):
-    """Chats as lists of (question, answer), every fact asked once; a few of them across topics."""
+    """Chats as lists of (question, answer), every fact asked at least once; a few of them across topics."""
     chats, mixed = [], []
     for topic in topics:
         facts = rng.sample(topic.facts, len(topic.facts))

@@ -239,7 +239,7 @@ def scored_wordings(relation):
 
 
 def trained_wordings(relation):
-    """The 16 questions of a relation that the model is trained on."""
+    """The 16 regular questions of a relation that the model is trained on."""
     scored = scored_wordings(relation)
     return RELATIONS[relation].direct + tuple(w for w in RELATIONS[relation].framed() if w not in scored)
 

@@ -81,10 +81,15 @@ def attack(session, attack_names, settings=""):
         if not attack_names:
             raise EmberDemoError("No attack is chosen; tick one.")
         chosen = [settled(each, settings) for each in choose_by_name(attack_names, ATTACKS, "attack")]
-        for number, each in enumerate(chosen, 1):
-            which = f"Attack {number} of {len(chosen)}, {_called(each.name)}. " if len(chosen) > 1 else ""
-            curves, steps = {}, [""] * each.points
-            yield f"{which}Starting (0%)", _plot(each, curves, steps), *quiet[1:]
+    except EmberDemoError as error:
+        yield problem(error), *quiet
+        return
+    shown, left_out = quiet, {}
+    for number, each in enumerate(chosen, 1):
+        which = f"Attack {number} of {len(chosen)}, {_called(each.name)}. " if len(chosen) > 1 else ""
+        curves, steps = {}, [""] * each.points
+        yield f"{which}Starting (0%)", _plot(each, curves, steps), *quiet[1:]
+        try:
             for event in run(_attacked, session, each):
                 plot = gr.skip()
                 if "accuracy" in event.data:  # the latest event comes again while nothing new happens
@@ -94,13 +99,18 @@ def attack(session, attack_names, settings=""):
                     steps[point] = step_names([[steps[point]], [event.data["step"]]])[0]
                     plot = _plot(each, curves, steps)
                 yield which + status(event), plot, *quiet[1:]
-            session = STUDIES.keep(_with_results(session, each, *event.result, _plot(each, curves, steps)))
-            shown = gr.skip(), result_table(session), compare_step.open_step(session)[0], session
-            yield f"{which}It is over", *shown  # a later one may be stopped
-        talk = " In step 4 you can talk to the models as it left them." if session.attacked else ""
-        yield f"The attack is over; every model is back as it was before it.{talk}", *shown
-    except EmberDemoError as error:
-        yield problem(error), *quiet
+        except EmberDemoError as error:
+            left_out[each.name] = str(error)
+            continue
+        session = STUDIES.keep(_with_results(session, each, *event.result, _plot(each, curves, steps)))
+        shown = gr.skip(), result_table(session), compare_step.open_step(session)[0], session
+        yield f"{which}It is over", *shown  # a later one may be stopped
+    if len(left_out) == len(chosen):
+        yield warn(" ".join(left_out.values())), *quiet
+        return
+    talk = " In step 4 you can talk to the models as it left them." if session.attacked else ""
+    missing = "".join(f" {_called(name)} is left out: {why}" for name, why in left_out.items())
+    yield f"The attack is over; every model is back as it was before it.{talk}{missing}", *shown
 
 
 def _with_results(session, chosen, found, left, seconds, plot):

@@ -131,6 +131,12 @@ def _found(session, ember, concept_name, progress):
     return concept, edit.details["features"], token_view(model, concept, edit, tokens), tokens
 
 
+def features_of(session):
+    """The features of what is erased, though others may have been looked for since."""
+    found_here = session.found_with == _found_with(session, session.ember, session.concept.name)
+    return session.features if found_here else session.edits["ember"].details["features"]
+
+
 def ways(count):
     return "one way" if count == 1 else f"{count} ways"
 

@@ -2,9 +2,11 @@
 
 import os
 import re
+from dataclasses import fields, is_dataclass
 
 import gradio as gr
 
+from ember_demo.erasers import Ember
 from ember_demo.errors import EmberDemoError
 from ember_demo.judge import SELF
 from ember_demo.settings import read_settings, with_settings
@@ -61,9 +63,18 @@ def settled(thing, settings):
     EmberDemoError for one that it does not take, or that would spend a public server's keys or open its folders.
     """
     lines = [line for line in (settings or "").splitlines() if line.strip()]
-    own = read_settings(lines).get(thing.name, {})
-    if is_public() and (own.get("published") or own.get("judge") not in (None, SELF)):
+    chosen = with_settings(thing, read_settings(lines).get(thing.name, {}))
+    if is_public() and any(ember.published or ember.judge not in (None, SELF) for ember in _embers(chosen)):
         raise EmberDemoError(
             f"On a public server there is no judge but {SELF!r} and no published features; run the demo yourself for those."
         )
-    return with_settings(thing, own)
+    return chosen
+
+
+def _embers(thing):
+    """EMBER and its settings wherever they stand: by themselves, and in what starts from EMBER."""
+    if isinstance(thing, Ember):
+        yield thing
+    elif is_dataclass(thing):
+        for field in fields(thing):
+            yield from _embers(getattr(thing, field.name))

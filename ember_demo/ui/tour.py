@@ -102,7 +102,7 @@ def play(session, number, blind=False):
 
 def _question(session, kind):
     """The first of that kind, put as a question, that the original model answered right, so that there is something to lose."""
-    if not session.edits:
+    if not session.scores:
         return ""
     asked = [r.question.text for r in session.scores["original"].replies if r.question.kind == kind and r.right]
     return next((text for text in asked if text.endswith("?")), "")

@@ -4,8 +4,9 @@ from html import escape
 
 from ember_demo.attacks import ATTACKS, THREATS
 from ember_demo.pictures import before_after, tenths
-from ember_demo.report import came_back, strongest
+from ember_demo.report import TENTH, came_back, gain, strongest
 from ember_demo.study import CONTROL, ORIGINAL
+from ember_demo.tuning import MIN_KNOWN
 from ember_demo.wording import label
 
 HOLDING = {
@@ -20,7 +21,7 @@ def view(session):
         return "<p>Nothing is erased yet. Choose a model and a concept, erase it, compare the answers, then attack.</p>"
     name = session.concept.name
     if not session.scores:
-        return f"<p><b>{escape(name)}</b> is erased; there are no questions on it, so nothing is counted.</p>"
+        return f"<p><b>{escape(name)}</b> {outcome(session)}.</p>"
     erased = [v for v, edit in session.edits.items() if edit]
     results = {attack: {v: r.as_dict() for v, r in found.items()} for attack, found in session.results.items()}
     attack = strongest(results)
@@ -30,17 +31,23 @@ def view(session):
         (v, session.scores[v].accuracy["concept"], striped[v]["after"] if v in striped else None, session.scores[v].specificity)
         for v in (ORIGINAL, *erased)
     ]
-    outcome = _came_back(session, attack, results) if found else _erased(session, erased)
-    sentence = f"{outcome}{_cost(session, erased)}{'' if found else ' Gone, or only hidden? An attack tells.'}"
+    said = _came_back(session, attack, results) if found else _erased(session, erased)
+    sentence = f"{said}{_cost(session, erased, bool(found))}{'' if found else ' Gone, or only hidden? An attack tells.'}"
     picture = f"<summary>In a picture</summary>{before_after(rows)}{_legend(striped)}</details>"
     words = f"<div><p><b>{escape(sentence)}</b></p>{_others(results, attack)}</div>"
     return f"<div class=verdict>{words}<details open class=wide>{picture}<details class=narrow>{picture}</div>"  # folded where there is little room
 
 
 def outcome(session):
-    """That the concept is erased, or where it is not: where at least half of what was known is left."""
-    weak = [label(v) for v, edit in session.edits.items() if edit and v in session.scores and session.scores[v].efficacy <= 0.5]
-    return f"is not erased by {', '.join(weak)}" if weak else "is erased"
+    """What became of the concept, as far as it was measured: erased where less than a fifth of what was known is left, not where at least half is."""
+    if not session.scores:
+        return "was edited; there are no questions on it, so nothing says whether it is gone"
+    if session.scores[ORIGINAL].accuracy["concept"] < MIN_KNOWN:
+        return "was edited, but this model hardly answered questions on it before"
+    efficacy = {label(v): session.scores[v].efficacy for v, edit in session.edits.items() if edit}
+    weak, partly = [v for v, e in efficacy.items() if e <= 0.5], [v for v, e in efficacy.items() if 0.5 < e <= 0.8]
+    said = [f"not erased by {', '.join(weak)}"] * bool(weak) + [f"only partly erased by {', '.join(partly)}"] * bool(partly)
+    return f"is {' and '.join(said)}" if said else "is erased"
 
 
 def _erased(session, erased):
@@ -53,11 +60,13 @@ def _erased(session, erased):
     )
 
 
-def _cost(session, erased):
-    """How many of the right answers on other things are left, where it is worst."""
+def _cost(session, erased, attacked):
+    """How many of the right answers on other things the erasing left, where it is worst."""
     base = session.scores[ORIGINAL].accuracy
     kept = [session.scores[v].accuracy[kind] / base[kind] for v in erased for kind in ("similar", "general") if base.get(kind)]
-    return f" Of 10 right answers on other things at least {int(10 * min(1, *kept) + 1e-9)} are left." if kept else ""
+    least = int(10 * min(1, *kept) + 1e-9) if kept else 0
+    before = " Before the attack, of" if attacked else " Of"
+    return f"{before} 10 right answers on other things at least {least} {'were' if attacked else 'are'} left." if kept else ""
 
 
 def _came_back(session, attack, results):
@@ -69,14 +78,19 @@ def _came_back(session, attack, results):
 
 def _others(results, shown, most=3):
     """What is right after the other attacks, the latest few; choices among options are not answers."""
-    said = []
-    for attack, found in results.items():
-        if attack != shown and not any(r["chance"] for r in found.values()):
+    said, counted = [], [attack for attack, found in results.items() if not any(r["chance"] for r in found.values())]
+    for attack in counted:
+        found = results[attack]
+        if attack != shown:
             after = ", ".join(f"{label(v)} {round(10 * r['after'])}" for v, r in found.items() if v != CONTROL)
             said.append(f"{ATTACKS[attack].title}: {after}")
     if not said:
         return ""
-    return f"<p class=note>Of {len(said) + 1} attacks this one got most back. Right of 10 after {escape('; '.join(said[-most:]))}.</p>"
+    best = max(gain(results[shown], v) for v in results[shown] if v != CONTROL)
+    lead = "this one got most back" if shown in counted and best >= TENTH else "none got a tenth of the answers back"
+    more = len(results) - len(counted)
+    choices = f" {more} more count{'s' * (more == 1)} choices among options: see step 5." if more else ""
+    return f"<p class=note>Of {len(counted)} attacks {lead}. Right of 10 after {escape('; '.join(said[-most:]))}.{choices}</p>"
 
 
 def _legend(found):

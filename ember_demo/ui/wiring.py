@@ -277,7 +277,9 @@ def _wire_links(demo, page):
             return {page.session: gr.skip()}
         kept = replace(kept, turn=Turn())  # of this tab
         words, ticked = list(kept.ember.keep), list(kept.ember.skip_features)
-        features = gr.update(choices=erase_step.feature_choices(kept.features), value=ticked, visible=bool(kept.features))
+        listed = erase_step.features_of(kept)
+        ticked = [index for index in ticked if index in {f["index"] for f in listed}]
+        features = gr.update(choices=erase_step.feature_choices(listed), value=ticked, visible=bool(listed))
         return {
             page.session: kept,
             page.steps: gr.Walkthrough(selected=ATTACK if kept.results else COMPARE),

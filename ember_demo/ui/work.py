@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from types import GeneratorType
@@ -24,6 +25,7 @@ except ImportError:
 # One model serves every visitor, and its weights change while somebody's work runs.
 # Not an RLock: Gradio may advance a generator on another thread than the one that began it.
 MODEL_LOCK = threading.Lock()
+UNEXPECTED = "Something went wrong that was not foreseen ({}); the model is as it was. Try other settings or a smaller model; the log holds the details."
 GPU_SECONDS = 120  # that a Space's lent GPU is asked for at a time
 _line = deque()  # who waits for it, first come first served
 _working = {}  # the threads that work, each with what stops it
@@ -48,7 +50,7 @@ def run(work, *args, here=False):
 
     Closing the generator stops the work at its next progress call, and does not wait for it: Gradio closes on the loop that serves every visitor. The
     model is held until the work has put it back.
-    What the work raises is raised here, and why no GPU is lent as an EmberDemoError. On ZeroGPU the work runs in another process, which has the GPU: work,
+    What the work raises is raised here as an EmberDemoError, and so is why no GPU is lent; what nobody foresaw goes to the log too. On ZeroGPU the work runs in another process, which has the GPU: work,
     arguments and result must pickle, and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
     """
     yield Event(0.0, "Starting")  # at once: Gradio can only close a generator that has yielded
@@ -64,8 +66,11 @@ def run(work, *args, here=False):
 
     try:
         for latest in running:
-            if latest.error:
+            if isinstance(latest.error, EmberDemoError):
                 raise latest.error
+            if latest.error:
+                traceback.print_exception(latest.error)  # to the log
+                raise EmberDemoError(UNEXPECTED.format(type(latest.error).__name__)) from latest.error
             yield latest
     finally:
         if latest.done or sys.is_finalizing():  # a process that ends starts no thread

@@ -18,7 +18,7 @@ from gradio_client import Client
 
 import app
 from ember_demo import loading, memory
-from ember_demo.erasers import Ember
+from ember_demo.erasers import ERASERS, Ember, EmberHead
 from ember_demo.errors import EmberDemoError
 from ember_demo.loading import describe
 from ember_demo.ui import erase_step, model_step, work
@@ -169,6 +169,11 @@ def test_a_public_server_spends_no_key_and_reads_no_folder_for_a_visitor(setting
     with pytest.raises(EmberDemoError, match="public server"):
         settled(Ember(), setting)
     assert settled(Ember(), "ember.judge=self\nember.rank=50") == Ember(judge="self", rank=50)
+    name, value = setting.removeprefix("ember.").split("=")
+    for inside in (EmberHead(), ERASERS["random-direction"]()):  # what starts from EMBER holds its settings
+        with pytest.raises(EmberDemoError, match="public server"):
+            settled(inside, f'{inside.name}.ember={{"{name}": "{value}"}}')
+        assert settled(inside, f'{inside.name}.ember={{"rank": 50}}').ember.rank == 50
 
 
 def test_an_address_that_is_not_of_this_machine_is_refused(monkeypatch, capsys):

@@ -39,6 +39,15 @@ def test_what_the_work_raises_is_raised_and_the_model_is_free_again():
     assert not work.MODEL_LOCK.locked()
 
 
+def test_what_nobody_foresaw_is_said_in_a_sentence_and_logged(capsys):
+    def breaking(progress):
+        return 1 / 0
+
+    with pytest.raises(EmberDemoError, match="not foreseen .ZeroDivisionError."):
+        list(work.run(breaking))
+    assert "1 / 0" in capsys.readouterr().err and not work.MODEL_LOCK.locked()
+
+
 def test_closing_stops_the_work_and_frees_the_model_without_a_wait():
     speaks = threading.Event()
 
