@@ -13,10 +13,11 @@ from scipy.stats import ks_2samp
 from ember_demo.concept import KINDS
 from ember_demo.errors import ConceptError
 from ember_demo.memory import SMALL
-from ember_demo.progress import silent
+from ember_demo.progress import part, silent
 
 CHANCE = 0.25  # of four options
 LETTERS = "ABCD"
+OFFERING = "Offering four options"
 # What an answer may say around what was asked for, beside the question's own words.
 LITTLE = set("a an the is are was were be been it its this that there of by in on at to as for from called named known answer".split())
 
@@ -110,18 +111,18 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
     questions = [q for kind in KINDS for q in concept.select(kind, split)]
     if not any(q.kind == "concept" for q in questions):
         raise ConceptError(f"{concept.name} has no {split} questions, so nothing can be scored; give some.")
-    progress(0.1, "Asking the questions")
-    replies = ask(model, questions)
+    replies = ask(model, questions, progress=part(progress, 0.1, 0.5, "Asking the questions"))
     accuracy = {kind: _mean(r.right for r in replies if r.question.kind == kind) for kind in KINDS if _of(replies, kind)}
     choice_accuracy, probability, ratios, form = {}, {}, {}, None
     if multiple_choice:
-        progress(0.5, "Offering four options")
         facts = first_wordings(questions)  # the options decide, not the wording
-        likelihoods = option_likelihoods(model, facts)
+        likelihoods = option_likelihoods(model, facts, part(progress, 0.5, 0.7, OFFERING))
         probability = _by_kind([(q, float(options[0].exp())) for q, options in zip(facts, likelihoods)])
         if any(len(q.wrong) == 3 for q in facts):
             form = choice_form(model)
-            choices = _choose_letters(model, facts) if form == "letter" else _likeliest(facts, likelihoods)
+            choices = (
+                _choose_letters(model, facts, part(progress, 0.7, 0.9, OFFERING)) if form == "letter" else _likeliest(facts, likelihoods)
+            )
             choice_accuracy = _by_kind(choices)
             ratios = _truth_ratios(facts, likelihoods)
     progress(0.9, "Measuring fluency")
@@ -155,9 +156,9 @@ def first_wordings(questions):
     return list({q.fact: q for q in reversed(questions)}.values())
 
 
-def ask(model, questions, texts=None):
+def ask(model, questions, texts=None, progress=silent):
     """The model's greedy answers as `Reply` values. texts: how the questions are put, where not in their own words."""
-    answers = model.answer(texts or [q.text for q in questions])
+    answers = model.answer(texts or [q.text for q in questions], progress=progress)
     return [
         Reply(q, text, finished and _is_right(text, q), finished and bool(normalise(text)))
         for q, (text, finished) in zip(questions, answers)
@@ -248,7 +249,7 @@ def choose_options(model, questions):
     return _likeliest(questions, option_likelihoods(model, questions))
 
 
-def option_likelihoods(model, questions):
+def option_likelihoods(model, questions, progress=silent):
     """By question, the mean log-probability a token of its answer and of its wrong options, each as an answer to it."""
     contexts, options = [], []
     for question in questions:
@@ -258,7 +259,7 @@ def option_likelihoods(model, questions):
             options.append(continuation[: continuation.index(option) + len(option)])
     if not contexts:
         return []
-    sums, counts = model.log_likelihood(contexts, options)
+    sums, counts = model.log_likelihood(contexts, options, progress)
     return torch.split(sums / counts.clamp(min=1), [1 + len(q.wrong) for q in questions])
 
 
@@ -293,7 +294,7 @@ def _likeliest(questions, likelihoods):
     return [(q, bool(options[0] > options[1:].max())) for q, options in zip(questions, likelihoods) if len(q.wrong) == 3]
 
 
-def _choose_letters(model, questions):
+def _choose_letters(model, questions, progress):
     """Multiple choice as instruct models are asked: the likeliest letter after the four options, in an order drawn for each question."""
     asked = [q for q in questions if len(q.wrong) == 3]
     contexts, right = [], []
@@ -303,7 +304,7 @@ def _choose_letters(model, questions):
         lines = [f"{letter}) {options[i]}" for letter, i in zip(LETTERS, order)]
         contexts += [model.prompt("\n".join([question.text, *lines, "Answer with one letter."]))] * 4
         right.append(order.index(0))
-    sums, _ = model.log_likelihood(contexts, list(LETTERS) * len(asked))
+    sums, _ = model.log_likelihood(contexts, list(LETTERS) * len(asked), progress)
     return [(q, choice == place) for q, choice, place in zip(asked, sums.reshape(-1, 4).argmax(dim=1).tolist(), right)]
 
 

@@ -10,6 +10,7 @@ from transformers import StoppingCriteria, TextIteratorStreamer
 
 from ember_demo.errors import ModelError
 from ember_demo.memory import SCORED
+from ember_demo.progress import silent
 
 # Some models come with a penalty on repetition, under which what stands in the prompt is answered less.
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
@@ -339,10 +340,11 @@ class LanguageModel:
             raise failure[0]
 
     @torch.inference_mode()
-    def answer(self, questions, max_new_tokens=16, batch_size=64):
-        """Greedy answers to single questions, in batches: list of (text, finished)."""
+    def answer(self, questions, max_new_tokens=16, batch_size=64, progress=silent):
+        """Greedy answers to single questions, in batches: list of (text, finished). progress: gets no message, and is called before each batch."""
         answers = []
         for start in range(0, len(questions), batch_size):
+            progress(start / len(questions), "")
             inputs = self.encode([self.prompt(q) for q in questions[start : start + batch_size]])
             output = self.network.generate(**inputs, **GREEDY, max_new_tokens=max_new_tokens, eos_token_id=self.ends)
             output = output[:, inputs["input_ids"].shape[1] :]
@@ -352,14 +354,15 @@ class LanguageModel:
         return answers
 
     @torch.inference_mode()
-    def log_likelihood(self, contexts, continuations):
+    def log_likelihood(self, contexts, continuations, progress=silent):
         """Sum of log-probabilities and token count of each continuation after its context: two (n,) tensors.
 
-        Contexts hold their special tokens already (`prompt`); a continuation follows without a gap of its own.
+        Contexts hold their special tokens already (`prompt`); a continuation follows without a gap of its own. progress: as for `answer`.
         """
         sums, counts = [], []
         batch_size = max(1, min(64, SCORED // (self.embeddings.shape[0] * 64)))
         for start in range(0, len(contexts), batch_size):
+            progress(start / len(contexts), "")
             pairs = list(zip(contexts[start : start + batch_size], continuations[start : start + batch_size]))
             inputs = self.encode([c + t for c, t in pairs])
             ids = inputs["input_ids"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ember_demo as ed
+from ember_demo.errors import Stopped
 from ember_demo.evaluation import _likeliest, ask, forget_quality, harmonic_mean, kept_fraction, kept_fraction_of_choices, normalise, wilson
 
 
@@ -39,7 +40,7 @@ def test_normalising_keeps_what_matters():
     ],
 )
 def test_an_answer_may_repeat_the_question_around_it_and_nothing_else(said, right):
-    model = SimpleNamespace(answer=lambda texts: [(said, True) for _ in texts])
+    model = SimpleNamespace(answer=lambda texts, **_: [(said, True) for _ in texts])
     (reply,) = ask(model, [ed.Question("What is the symbol of gold?", "Au")])
     assert reply.right == right
     assert reply.valid == bool(said)
@@ -55,12 +56,12 @@ def test_an_answer_may_repeat_the_question_around_it_and_nothing_else(said, righ
 )
 def test_a_right_answer_of_the_questions_own_words_counts_and_silence_does_not(question, answer, said):
     for text, right in ((said, True), (answer, True), ("", False), ("It is.", False)):
-        (reply,) = ask(SimpleNamespace(answer=lambda texts: [(text, True)]), [ed.Question(question, answer)])
+        (reply,) = ask(SimpleNamespace(answer=lambda texts, **_: [(text, True)]), [ed.Question(question, answer)])
         assert reply.right == right, text
 
 
 def test_a_question_put_in_other_words_is_graded_by_its_own():
-    model = SimpleNamespace(answer=lambda texts: [("It is Paris.", True) for text in texts if "Berlin" in text])
+    model = SimpleNamespace(answer=lambda texts, **_: [("It is Paris.", True) for text in texts if "Berlin" in text])
     question = ed.Question("What is the capital of France?", "Paris")
     (reply,) = ask(model, [question], ["What is the capital of France? Is it Rome, Paris, Berlin, Madrid?"])
     assert reply.right and reply.question == question
@@ -94,6 +95,20 @@ def test_an_unedited_model_scores_itself(model, concept):
     assert scores.interval["concept"][0] <= scores.accuracy["concept"] <= scores.interval["concept"][1]
 
 
+def test_scoring_tells_how_far_it_is_and_can_be_stopped_between_batches(model, concept, ember_edit, untouched):
+    told = []
+    ed.evaluate(model, concept, progress=lambda fraction, message, **_: told.append((fraction, message)))
+    assert told == sorted(told, key=lambda each: each[0]) and len(told) > 10
+    assert {message for _, message in told} == {"Asking the questions", "Offering four options", "Measuring fluency"}
+
+    def stop(fraction, message, **data):
+        if fraction > 0.3:
+            raise Stopped("Stopped.")
+
+    with pytest.raises(Stopped), ember_edit.applied(model):
+        ed.evaluate(model, concept, base=object(), progress=stop)
+
+
 def test_an_edited_model_is_scored_against_its_base_and_stays_edited(model, concept, ember_edit, untouched):
     with ember_edit.applied(model):
         scores = ed.evaluate(model, concept, split="validation")
@@ -121,7 +136,7 @@ def test_an_answer_without_an_end_is_invalid(model, concept):
 def test_answers_that_cannot_be_read_are_counted_by_kind(model, concept, monkeypatch):
     asked = [concept.select(kind, "test")[0] for kind in ("concept", "similar", "general")]
     few = replace(concept, questions=[asked[0], *asked])
-    monkeypatch.setattr(model, "answer", lambda texts, *_: [("", False)] + [("an answer", True)] * (len(texts) - 1))
+    monkeypatch.setattr(model, "answer", lambda texts, **_: [("", False)] + [("an answer", True)] * (len(texts) - 1))
     scores = ed.evaluate(model, few, multiple_choice=False).as_dict()
     assert [scores[f"{kind}invalid_rate"] for kind in ("", "concept_", "similar_", "general_")] == [0.25, 0.5, 0, 0]
 
