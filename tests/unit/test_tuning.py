@@ -82,7 +82,7 @@ def test_a_model_that_does_not_answer_word_for_word_is_judged_by_its_answers_pro
         {n: Change(c.delta * 0.001, c.rows) for n, c in ember_edit.changes.items()}, ember_edit.fingerprint, ember_edit.details
     )
     assert {t["kept_of"] for t in choose(model, small, [ember_edit])[1]} == {"answers"}
-    monkeypatch.setattr(model, "answer", lambda texts, *_: [("That is a long story.", True)] * len(texts))
+    monkeypatch.setattr(model, "answer", lambda texts, *_, **__: [("That is a long story.", True)] * len(texts))
     best, trials = choose(model, small, [weak, ember_edit])
     assert best is ember_edit and trials[0]["efficacy"] < 0.1 < 0.5 < trials[1]["efficacy"]
     assert {t["kept_of"] for t in trials} == {"probability"}
