@@ -88,7 +88,7 @@ def test_a_concept_of_ones_own_is_erased_and_talked_to(url, tmp_path):
     status, sentences = client.predict("Wizards", "a file", handle_file(str(path)), api_name="/texts")
     assert re.search(r"sentences on Wizards, enough: \d{3} words", status) and len(sentences.splitlines()) > 200
     shown = client.predict("Wizards", "5", 0, "rmu", sentences, api_name="/erase")
-    assert "is erased" in shown[0] and "nothing is scored" in shown[3]
+    assert "was edited; there are no questions on it" in shown[0] and "nothing is scored" in shown[3]
     said = answers(client.predict("Where is Hogwarts from?", ["original", "ember"], False, api_name="/ask"))
     assert said["Original"] == "Scotland" != said["EMBER"]
     assert "no test questions" in client.predict(["relearning"], "", api_name="/attack")[0]
