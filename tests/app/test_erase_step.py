@@ -89,8 +89,9 @@ def test_a_concept_of_ones_own_is_erased_and_talked_to(url, tmp_path):
     assert re.search(r"sentences on Wizards, enough: \d{3} words", status) and len(sentences.splitlines()) > 200
     shown = client.predict("Wizards", "5", 0, "rmu", sentences, api_name="/erase")
     assert "was edited; there are no questions on it" in shown[0] and "nothing is scored" in shown[3]
-    said = answers(client.predict("Where is Hogwarts from?", ["original", "ember"], False, api_name="/ask"))
-    assert said["Original"] == "Scotland" != said["EMBER"]
+    facts = list({q.fact: q for q in ed.load_concept("Harry Potter").select("concept", "test")}.values())[:6]
+    said = [answers(client.predict(q.text, ["original", "ember"], False, api_name="/ask")) for q in facts]
+    assert sum(each["Original"] != each["EMBER"] for each in said) >= 4
     assert "no test questions" in client.predict(["relearning"], "", api_name="/attack")[0]
     assert len(client.predict(api_name="/export")[1]) >= 4
     assert_same(shared_model("pocket", "auto"), before)
