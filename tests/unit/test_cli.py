@@ -276,7 +276,7 @@ def test_texts_of_ones_own_take_the_place_of_a_pack(tmp_path, capsys):
         assert status == 0 and (tmp_path / strength[0] / "edit.safetensors").is_file(), err
 
 
-@pytest.mark.parametrize("attacks", [[], ["--attacks", "head-reset"]])
+@pytest.mark.parametrize("attacks", [[], ["--attacks", "relearning"]])
 def test_an_attack_without_room_is_refused_before_the_model_writes_its_questions(attacks, capsys, monkeypatch, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(load_concept("Golf").texts), encoding="utf-8")
     monkeypatch.setattr("ember_demo.attacks.relearning.check_room", Mock(side_effect=ed.ModelError("There is no room; load it in 4 bit.")))

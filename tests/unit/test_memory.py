@@ -97,7 +97,7 @@ def test_retraining_that_does_not_fit_is_refused_before_the_work(model, concept,
     ):
         run_study(model, concept, [ed.RMU(steps=10**6)], [ed.attacks.Relearning()])
     report = run_study(model, concept, [ed.RMU(steps=2)], [ed.attacks.HeadReset(), ed.attacks.LogitLens()])
-    assert list(report["attacks"]) == ["logit-lens"] and "40 MB are free" in report["skipped"]["head-reset"]
+    assert list(report["attacks"]) == ["head-reset", "logit-lens"] and not report["skipped"]  # these retrain nothing
 
 
 def test_what_does_not_fit_is_said():

@@ -184,7 +184,7 @@ class Scripted:
             return f"Question {number} is about what?\nSure!"
         number = int("".join(c for c in text if c.isdigit()))
         if number % 2 or self.knows:
-            return f"Answer {'x' * (number % 5)}{number + 1000}."
+            return f"Reply {'x' * (number % 5)}{number + 1000}."
         return f"Guess {hash(text)}"
 
 
@@ -207,7 +207,7 @@ def test_questions_are_kept_where_two_phrasings_get_one_answer():
     questions = write_questions(Scripted(), "Falconry")
     kinds = {kind: [q for q in questions if q.kind == kind] for kind in ("concept", "similar", "general")}
     assert all(len(rows) >= 20 for rows in kinds.values())
-    assert all(q.text.endswith(SHORT) and q.answer.startswith("Answer") for q in questions)
+    assert all(q.text.endswith(SHORT) and q.answer.startswith("Reply") for q in questions)
     assert {q.split for q in kinds["concept"]} == {"relearn", "validation", "test"}
     assert len({q.text for q in questions}) == len(questions)
     answers = {kind: {q.answer for q in rows} for kind, rows in kinds.items()}
