@@ -207,10 +207,11 @@ def _model_and_concept(options, progress, check=lambda model: None, write=True):
     texts = options.texts
     if texts and texts != "model":
         texts = check_enough(options.concept, gather(options.concept, None, texts))
-    concept = None if texts else load_concept(options.concept, data=options.data)
+    if not texts:
+        load_concept(options.concept, data=options.data)
     model = load_model(options.model, options.precision, options.trust_remote_code)
     check(model)
-    return model, concept or load_concept(options.concept, model, texts=texts, write=write, progress=progress)
+    return model, load_concept(options.concept, model, options.data, texts, write, progress)
 
 
 def _configured(thing, model, options, settings):

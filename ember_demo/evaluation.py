@@ -119,7 +119,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         likelihoods = option_likelihoods(model, facts, part(progress, 0.5, 0.7, OFFERING))
         probability = _by_kind([(q, float(options[0].exp())) for q, options in zip(facts, likelihoods)])
         if any(len(q.wrong) == 3 for q in facts):
-            form = choice_form(model)
+            form = "letter" if follows_instructions(model) else "likelihood"
             choices = (
                 _choose_letters(model, facts, part(progress, 0.7, 0.9, OFFERING)) if form == "letter" else _likeliest(facts, likelihoods)
             )
@@ -284,9 +284,9 @@ def _model_utility(accuracy, probability, ratios):
     return harmonic_mean(value for part in parts for value in part) if parts else None
 
 
-def choice_form(model):
-    """ "letter" for a chat model that is large enough to be used to that form, else "likelihood"."""
-    return "letter" if model.tokenizer.chat_template and model.parameter_count >= SMALL else "likelihood"
+def follows_instructions(model):
+    """Whether it is a chat model large enough to do as it is told; such a one is asked for few words, and for the letter of an option."""
+    return bool(model.tokenizer.chat_template) and model.parameter_count >= SMALL
 
 
 def _likeliest(questions, likelihoods):

@@ -125,7 +125,7 @@ def _run(grid, folder, model_id, concept, seed, part_of):
     attacks = choose_by_name(grid.attacks, ATTACKS, "attack")
     with RUNNING:
         model = _loaded(model_id, grid.precision)
-        pack = load_concept(concept)
+        pack = load_concept(concept, model)
         report = run_study(model, limited(pack, grid.wordings) if grid.wordings else pack, erasers, attacks, seed, progress) | {
             "grid": grid.ways()
         }

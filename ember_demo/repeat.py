@@ -14,7 +14,7 @@ def python_code(model_id, precision, concept, seed, erasers, attacks, texts=None
 
     texts: where the concept's texts come from, as `load_concept` takes it; None for a pack. questions: whether the model writes some for them.
     """
-    source = f", {'model, ' if questions else ''}texts={_python(texts)}" if texts else ""
+    source = (", model" if questions or not texts else "") + (f", texts={_python(texts)}" if texts else "")
     return "\n".join(
         [
             "from pathlib import Path",

@@ -2,14 +2,16 @@
 
 import json
 import random
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from ember_demo.concept import FLUENCY_TEXTS, Concept, Question
 from ember_demo.errors import ConceptError, UnknownConcept
+from ember_demo.evaluation import follows_instructions
 from ember_demo.pocket.world import load_world
 from ember_demo.progress import part, silent
-from ember_demo.questions import write_questions
+from ember_demo.questions import SHORT, write_questions
 from ember_demo.texts import LARGEST_FILE, check_enough, from_model, from_wikipedia, neutral_sentences, read_file, split_sentences
 
 TEXT_COUNT = 300  # texts a side, as in the paper
@@ -34,13 +36,14 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
 
     texts: None for a pack; "wikipedia"; "model" (the model writes them); the path of a txt, md or jsonl file;
     or the sentences themselves, as a list. Then `model`, where given, writes the questions too, unless `write` is False.
+    A `model` that answers in sentences where it is not told to is asked to answer in a few words.
     Raises ConceptError where the name is unknown or the texts are too few.
     """
     name = listed_name(name)
     if not name:
         raise ConceptError("No concept was named; choose one of " + ", ".join(concept_names()) + ".")
     if data is not None:
-        return _read_authors(name, Path(data))
+        return _asked_briefly(_read_authors(name, Path(data)), model)
     if texts is not None:
         return _from_texts(name, model, texts, write, progress)
     world = load_world()
@@ -52,7 +55,13 @@ def load_concept(name, model=None, data=None, texts=None, write=True, progress=s
             f"There is no concept pack {name!r}. {meant}Choose one of {', '.join(concept_names())}, or bring texts on it "
             "(on the page in step 2, on the command line by --texts, in Python by texts=)."
         )
-    return _from_pack(world, world.packs[name])
+    return _asked_briefly(_from_pack(world, world.packs[name]), model)
+
+
+def _asked_briefly(concept, model):
+    if model is None or not follows_instructions(model):
+        return concept
+    return replace(concept, questions=[replace(q, text=q.text + SHORT) for q in concept.questions])
 
 
 def _from_texts(name, model, texts, write, progress):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ember_demo.attacks.base import PROMPTS, Attack, best_of
 from ember_demo.errors import ModelError
-from ember_demo.evaluation import CHANCE, ask, choice_form, mentions
+from ember_demo.evaluation import CHANCE, ask, follows_instructions, mentions
 
 HINT = "four options as a hint"
 
@@ -113,7 +113,7 @@ class Rewording(Attack):
     )
 
     def attack(self, model, concept, seed, progress, curve):
-        if choice_form(model) != "letter":
+        if not follows_instructions(model):
             raise ModelError(f"{model.id} is too small to rewrite questions as it is told; use respelling.")
 
         def asked(request, questions):

@@ -147,14 +147,14 @@ def trace(session, concept_name, seed):
 
 
 def _traced(session, concept_name, seed, progress):
-    concept = listed_concept(concept_name)
+    concept = listed_concept(concept_name, session.model)
     return concept.name, causal_trace(session.model, concept, seed=seed, progress=progress).as_dict()
 
 
-def listed_concept(name):
+def listed_concept(name, model):
     """The pack of that name, for what needs the questions that ship with it."""
     try:
-        return load_concept(name)
+        return load_concept(name, model)
     except ConceptError:
         raise ConceptError(
             f"{(name or '').strip() or 'No concept'} is not in the list, and this needs the questions that ship with a listed concept: choose one of "
@@ -166,5 +166,5 @@ def chosen_concept(session, concept_name, texts, ask_model, progress):
     """The pack of that name, or what the visitor's own sentences make, one a line."""
     sentences = [line for line in (texts or "").splitlines() if line.strip()]
     if not sentences:
-        return load_concept(concept_name)
+        return load_concept(concept_name, session.model)
     return load_concept(concept_name, session.model if ask_model else None, texts=sentences, progress=part(progress, 0, 0.2))

@@ -218,7 +218,7 @@ def search_settings(session, concept_name, seed, baseline, trials):
 
 
 def _searched(session, concept_name, seed, baseline, trials, progress):
-    concept = listed_concept(concept_name)
+    concept = listed_concept(concept_name, session.model)
     return search(session.model, [concept], ERASERS[baseline](), trials, seed, progress=progress)
 
 

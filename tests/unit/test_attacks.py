@@ -185,7 +185,7 @@ def test_rewording_takes_a_model_that_follows_instructions_and_asks_in_the_words
     attack = ATTACKS["rewording"]()
     with pytest.raises(ed.ModelError, match="too small"):
         attack.run(model, small, ember_edit)
-    monkeypatch.setattr("ember_demo.attacks.asking.choice_form", lambda model: "letter")
+    monkeypatch.setattr("ember_demo.attacks.asking.follows_instructions", lambda model: True)
     answers, spelled = type(model).answer, {q.text: f"{q.text} (described)" for q in small.questions}
 
     def answer(self, questions, *args, **settings):

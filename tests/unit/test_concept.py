@@ -144,3 +144,12 @@ def test_a_file_or_too_much_in_the_place_of_the_authors_folder_is_a_sentence(aut
 def test_a_concept_that_is_not_in_the_files_lists_theirs(authors):
     with pytest.raises(ed.ConceptError, match="Tea"):
         ed.load_concept("Coffee", data=authors)
+
+
+def test_a_model_that_does_as_it_is_told_is_asked_for_few_words(model, monkeypatch):
+    usual = ed.load_concept("Golf")
+    assert ed.load_concept("Golf", model) == usual
+    monkeypatch.setattr("ember_demo.evaluation.SMALL", 0)
+    briefly = ed.load_concept("Golf", model)
+    assert [q.text for q in briefly.questions] == [q.text + " Answer in a few words." for q in usual.questions]
+    assert [q.fact for q in briefly.questions] == [q.fact for q in usual.questions] and briefly.texts == usual.texts
