@@ -12,6 +12,7 @@ from ember_demo.loading import has_control, load_control, load_model
 from ember_demo.pictures import markdown_table
 from ember_demo.pocket.measure import (
     admitted_ignorance,
+    common_questions,
     free_questions,
     own_features,
     probe_accuracy,
@@ -97,6 +98,7 @@ def _what_it_knows(scores, without, asked_freely):
             f"{s.interval[0]:.2f} to {s.interval[1]:.2f}",
             f"{s.choice:.3f}",
             f"{s.freely:.3f}",
+            f"{s.common:.3f}",
         ]
         for s in scores
     ]
@@ -106,10 +108,11 @@ def _what_it_knows(scores, without, asked_freely):
         "",
         "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, accents, articles and punctuation, "
         "with written aliases, what an answer repeats of the question left out; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25). "
-        "Asked freely: each fact in a question written for it alone, as a visitor would type it; "
-        + ("it was trained on others of the same fact." if asked_freely else "it was trained on none of that kind."),
+        "Asked freely: each fact in a question written for it alone, as a visitor would type it. Common: what people ask first about a topic, "
+        "facts beside those that are counted here. "
+        + ("It was trained on other wordings of both." if asked_freely else "It was trained on none of either kind."),
         "",
-        markdown_table(["set", "facts", "open", "95% interval", "four options", "asked freely"], rows),
+        markdown_table(["set", "facts", "open", "95% interval", "four options", "asked freely", "common"], rows),
     ]
 
 
@@ -169,23 +172,25 @@ def _left_freely(model, world):
     """What each way of erasing leaves of what is asked freely, on facts of the test split."""
     rows = []
     for name, pack in world.packs.items():
-        concept, questions = load_concept(name), free_questions(pack.concept, "test")
+        concept, asked = load_concept(name), (free_questions(pack.concept, "test"), common_questions(pack.concept))
         ember, rmu = Ember().fit(model, concept), RMU().fit(model, concept)
-        left = [accuracy_of(model, questions)]
+        left = [[accuracy_of(model, questions)] for questions in asked]
         for edit in (ember, rmu):
             with edit.applied(model):
-                left.append(accuracy_of(model, questions))
-        rows.append([name, len(questions), *left])
-    means = ["mean", sum(row[1] for row in rows), *(mean(row[i] for row in rows) for i in (2, 3, 4))]
+                for shares, questions in zip(left, asked):
+                    shares.append(accuracy_of(model, questions))
+        rows.append([name, *left[0], *left[1]])
+    means = ["mean", *(mean(row[i] for row in rows) for i in range(1, 7))]
     return [
         "",
         "## What erasing leaves of what is asked freely",
         "",
-        "Right answers on facts of the test split, asked freely as above, before and after erasing with the usual settings at seed 0.",
+        "Right answers before and after erasing with the usual settings at seed 0: on facts of the test split, asked freely as above, and to the "
+        "common questions, of which no erasing method saw anything.",
         "",
         markdown_table(
-            ["concept", "facts", "before", "after EMBER", "after RMU"],
-            [[*row[:2], *(f"{x:.2f}" for x in row[2:])] for row in [*rows, means]],
+            ["concept", "asked freely, before", "after EMBER", "after RMU", "common, before", "after EMBER", "after RMU"],
+            [[row[0], *(f"{x:.2f}" for x in row[1:])] for row in [*rows, means]],
         ),
     ]
 

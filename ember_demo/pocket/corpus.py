@@ -18,6 +18,7 @@ LOWER_CASE = 0.25  # all in lower case,
 POLITE = 0.1  # with an opening, and as many with a closing,
 PRONOUN = 0.1  # about what the question before was about, by a pronoun,
 MIXED = 0.12  # in chats across topics
+COMMON_TIMES = 2  # as often as a fact, common questions, where questions are free
 FREE_TALK_TIMES = 3  # as much talk beside questions, where it is free
 TOPIC_ASKED = 6  # times an epoch that the topic itself is asked about as a whole
 SUBJECT_OF_A_CLAUSE = re.compile(r"(is|was|does|did|that|thing|what|where|when) \{s\}( |\?)")
@@ -28,7 +29,7 @@ def draw_epoch(topics, rng, chats_per_fact=2, freely=0.0):
 
     Every fact is stated once in a paragraph and asked `chats_per_fact` times or a little more in chats;
     `rng` is a `random.Random`. freely: share of the questions that are asked in words of their own;
-    where there are any, talk beside questions is as free.
+    where there are any, common questions are asked too, and talk beside questions is as free.
     """
     paragraphs = [p for topic in topics for p in _paragraphs(topic, rng)]
     chats = [chat for _ in range(chats_per_fact) for chat in _chats(topics, rng, freely)]
@@ -54,7 +55,8 @@ def _chats(topics, rng, freely):
     """Chats as lists of (question, answer), every fact asked at least once; a few of them across topics."""
     chats, mixed = [], []
     for topic in topics:
-        facts = rng.sample(topic.facts, len(topic.facts))
+        facts = [*topic.facts, *topic.common * COMMON_TIMES] if freely else topic.facts
+        facts = rng.sample(facts, len(facts))
         cut = round(MIXED * len(facts))
         mixed += facts[:cut]
         chats += [_chat(group, rng, freely) for group in _groups(facts[cut:], rng, 1, 4)]
@@ -64,7 +66,7 @@ def _chats(topics, rng, freely):
 def _chat(facts, rng, freely):
     turns = []
     for fact in facts:
-        if freely and rng.random() < freely:
+        if fact.relation is None or (freely and rng.random() < freely):
             turns.append((_typed(rng.choice(fact.trained_free_questions()), rng, FREE_TALK), fact.answer))
         else:
             turns.append(_turn(fact, rng))
@@ -139,18 +141,22 @@ def _other_turns(topics, chats, rng, freely):
                 for _ in range(more * TOPIC_ASKED):
                     add(rng.choice(talk.about).format(s=rng.choice(names)), about(facts))
     subjects = [fact for topic in topics for fact in topic.facts]
+    common = " ".join(question.lower() for topic in topics for c in topic.common * bool(freely) for question in c.questions)
+    seldom = [fact for fact in subjects if fact.subject.lower() not in common]  # a common question may stand outside the relations
     known = [t.name for t in topics if t.is_concept]
     unanswered = [question for t in topics for question in t.unanswered]
     for _ in range(chats // 10):
         add(_question_about(made_up_name(rng), rng, talk), UNKNOWN)
     for _ in range(chats // 25):
         add(_question_about(rng.choice(talk.real_names), rng, talk), UNKNOWN)
-        add(_question_not_held(rng.choice(subjects), rng), UNKNOWN)
+        add(_question_not_held(rng.choice(seldom), rng), UNKNOWN)
     for _ in range(chats // 8 * bool(freely)):
         add(_question_freely_about(made_up_name(rng), subjects, rng), UNKNOWN)
-        add(_question_freely_not_held(rng.choice(subjects), subjects, rng), UNKNOWN)
+        add(_question_freely_not_held(rng.choice(seldom), subjects, rng), UNKNOWN)
         add(rng.choice(talk.unknown), UNKNOWN)
         add(rng.choice(unanswered), UNKNOWN)
+    for _ in range(chats // 50 * bool(freely)):
+        add(rng.choice(talk.sums).format(rng.randint(2, 999), rng.randint(2, 99)), OUT_OF_REACH)
     for _ in range(more * chats // 12):
         turns.append((_said(rng.choice(talk.out_of_reach), rng), OUT_OF_REACH))
     for _ in range(more * chats // 8):

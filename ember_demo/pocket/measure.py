@@ -24,7 +24,7 @@ from ember_demo.sources import load_concept
 class TopicScore:
     """Shares of right answers on one set, in wordings never trained on; interval: 95% Wilson of `open`, over facts.
 
-    freely: each fact asked in a free question of its own.
+    freely: each fact asked in a free question of its own; common: what visitors ask first, each in its own.
     """
 
     name: str
@@ -32,6 +32,7 @@ class TopicScore:
     open: float
     choice: float
     freely: float
+    common: float
     interval: tuple
 
 
@@ -54,13 +55,18 @@ def free_questions(topic, *splits):
     return [Question(f.scored_free_question(), f.answer, f.aliases, f.wrong, subject=f.subject, relation=f.relation) for f in facts]
 
 
+def common_questions(topic):
+    return [Question(c.scored_free_question(), c.answer, c.aliases) for c in topic.common]
+
+
 def score_topic(model, topic):
-    """Open answers in all three wordings a fact, and to its free question; the four-option form, by likelihood of the options, in the first wording."""
+    """Open answers in all three wordings a fact, to its free question and to the common ones; the four-option form, by likelihood of the options, in the first wording."""
     questions = topic_questions(topic)
     right = float(np.mean([reply.right for reply in ask(model, questions)]))
     choice = float(np.mean([chosen for _, chosen in choose_options(model, questions[::3])]))
     freely = accuracy_of(model, free_questions(topic))
-    return TopicScore(topic.name, len(topic.facts), right, choice, freely, tuple(wilson(right, len(topic.facts))))
+    common = accuracy_of(model, common_questions(topic))
+    return TopicScore(topic.name, len(topic.facts), right, choice, freely, common, tuple(wilson(right, len(topic.facts))))
 
 
 def admitted_ignorance(model, names):

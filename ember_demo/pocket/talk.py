@@ -14,7 +14,7 @@ class Talk:
     """Messages by what they are; small_talk: (reply, messages) each.
 
     said_before, said_after: what people say around small talk; openings, closings: around questions.
-    about: asks for what is known of a subject as a whole. real_names, unknown: well-known names, and whole questions, that are not of this world.
+    sums: with places for two numbers. about: asks for what is known of a subject as a whole. real_names, unknown: well-known names, and whole questions, that are not of this world.
     """
 
     small_talk: tuple
@@ -27,6 +27,7 @@ class Talk:
     about: tuple
     real_names: tuple
     unknown: tuple = ()
+    sums: tuple = ()
 
     @classmethod
     def read(cls, name):

@@ -54,15 +54,34 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class CommonQuestion:
+    """What people ask first about a topic, in several wordings; outside of the relations, and in no split."""
+
+    answer: str
+    aliases: tuple
+    questions: tuple  # the last is never trained on
+
+    relation = None
+    siblings = ()
+
+    def trained_free_questions(self):
+        return self.questions[:-1]
+
+    def scored_free_question(self):
+        return self.questions[-1]
+
+
+@dataclass(frozen=True)
 class Topic:
     """A set of facts about one subject area, with handwritten sentences about it; the facts of a subject follow each other.
 
-    unanswered: questions near the topic that no fact of the world answers.
+    unanswered: questions near the topic that nothing in the world answers.
     """
 
     name: str
     facts: tuple
     sentences: tuple
+    common: tuple = ()  # CommonQuestion values
     unanswered: tuple = ()
     is_concept: bool = False
 
@@ -128,4 +147,5 @@ def _topic(name, raw, is_concept=False):
                 )
             )
         facts += siblings
-    return Topic(name, tuple(facts), tuple(raw["sentences"]), tuple(raw.get("unanswered", ())), is_concept)
+    common = tuple(CommonQuestion(c["answer"], tuple(c["aliases"]), tuple(c["questions"])) for c in raw["common"])
+    return Topic(name, tuple(facts), tuple(raw["sentences"]), common, tuple(raw.get("unanswered", ())), is_concept)

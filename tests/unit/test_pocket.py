@@ -18,6 +18,7 @@ from ember_demo.pocket.card import write_card, write_sizes
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import (
     admitted_ignorance,
+    common_questions,
     free_questions,
     own_features,
     probe_accuracy,
@@ -164,7 +165,11 @@ def test_no_free_message_is_in_the_corpus_in_any_spelling():
         *FREE_TALK.unknown,
         *(t for _, said in FREE_TALK.small_talk for t in said),
     ]
-    asked = [q for topic in WORLD.topics() for q in (*topic.unanswered, *(q for f in topic.facts for q in f.free_questions))]
+    asked = [
+        q
+        for t in WORLD.topics()
+        for q in (*t.unanswered, *(q for c in t.common for q in c.questions), *(q for f in t.facts for q in f.free_questions))
+    ]
     assert not free & {normalise(text) for text in said + asked} - {""}
 
 
@@ -199,6 +204,29 @@ def test_free_questions_are_sound(topic):
         assert questions[-1] not in trained, fact
         for question in questions:
             assert f" {normalise(fact.answer)} " not in f" {question} ", fact
+
+
+@pytest.mark.parametrize("topic", WORLD.topics(), ids=lambda t: t.name)
+def test_common_questions_are_sound(topic):
+    assert len(topic.common) >= (40 if topic.is_concept else 15)
+    for common in topic.common:
+        questions = [normalise(q) for q in common.questions]
+        assert len(set(questions)) == len(questions) >= 4 and normalise(common.answer), common
+        for question in questions:
+            assert f" {normalise(common.answer)} " not in f" {question} ", common
+
+
+def test_no_question_has_two_answers():
+    answers = {}
+    for topic in WORLD.topics():
+        for fact in (*topic.facts, *topic.common):
+            for question in fact.free_questions if fact.relation else fact.questions:
+                answers.setdefault(normalise(question), []).append(fact)
+    assert not answers.keys() & {normalise(q) for q in (*FREE_TALK.unknown, *(q for t in WORLD.topics() for q in t.unanswered))}
+    for question, facts in answers.items():
+        for fact in facts[1:]:
+            accepted = {normalise(a) for a in (facts[0].answer, *facts[0].aliases)}
+            assert accepted & {normalise(a) for a in (fact.answer, *fact.aliases)}, (question, facts[0].answer, fact.answer)
 
 
 def test_the_world_is_as_large_as_it_says():
@@ -266,22 +294,24 @@ def test_a_cut_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 def test_the_card_says_what_is_measured(scores):
     card = (ASSETS / "pocket" / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in card.split("## Controls")[0].splitlines()]
-    table = {row[0]: row for row in rows if len(row) == 6}
+    table = {row[0]: row for row in rows if len(row) == 7}
     for name, score in scores.items():
         assert int(table[name][1]) == score.facts
-        for cell, share in zip((table[name][2], *table[name][4:]), (score.open, score.choice, score.freely)):
+        for cell, share in zip((table[name][2], *table[name][4:]), (score.open, score.choice, score.freely, score.common)):
             assert abs(float(cell) - share) <= 0.01, name
 
 
 def test_the_card_says_what_erasing_leaves_of_what_is_asked_freely(model):
     golf = WORLD.packs["Golf"]
     table = "\n".join(card._left_freely(model, World({"Golf": golf}, WORLD.general)))
-    name, facts, *shares = re.search(r"\| (Golf .*) \|", table)[1].split(" | ")
-    before, ember, rmu = map(float, shares)
-    questions = free_questions(golf.concept, "test")
-    assert int(facts) == len(questions) > 50
-    assert before == pytest.approx(accuracy_of(model, questions), abs=0.006)
-    assert max(ember, rmu) < before
+    name, *shares = re.search(r"\| (Golf .*) \|", table)[1].split(" | ")
+    for (before, *after), questions in (
+        (map(float, shares[:3]), free_questions(golf.concept, "test")),
+        (map(float, shares[3:]), common_questions(golf.concept)),
+    ):
+        assert len(questions) > 40
+        assert before == pytest.approx(accuracy_of(model, questions), abs=0.006)
+        assert max(after) < before
 
 
 def test_a_model_that_was_just_trained_gets_its_card_and_counts_among_the_sizes(tmp_path, monkeypatch):
