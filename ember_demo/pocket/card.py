@@ -12,6 +12,7 @@ from ember_demo.loading import has_control, load_control, load_model
 from ember_demo.pictures import markdown_table
 from ember_demo.pocket.measure import (
     admitted_ignorance,
+    answered_in_sentences,
     common_questions,
     free_questions,
     own_features,
@@ -41,12 +42,9 @@ def write_card(out):
     without = made["without"]
     model = load_model(str(out), "fp32")
     scores = [score_topic(model, topic) for topic in world.topics()]
-    names = probes()["made_up_names"]
-    lines = [HEADER, *_what_it_is(model, without), *_what_it_knows(scores, without, _asked_freely(made))]
-    lines += [
-        "",
-        f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases.",
-    ]
+    asked_freely = _asked_freely(made)
+    lines = [HEADER, *_what_it_is(model, without), *_what_it_knows(scores, without, asked_freely)]
+    lines += _what_else_it_says(model, world.topics(without), asked_freely)
     if not without:
         lines += _controls(scores, world) + _embeddings(model, world) + _erasure(model) + _left_freely(model, world)
         lines += _sizes() + _free_messages(model)
@@ -109,10 +107,23 @@ def _what_it_knows(scores, without, asked_freely):
         "Right answers to questions in wordings it was never trained on. Open: exact match after normalising case, accents, articles and punctuation, "
         "with written aliases, what an answer repeats of the question left out; 95% Wilson intervals over facts. Four options: the likeliest of the answer and three wrong ones (chance is 0.25). "
         "Asked freely: each fact in a question written for it alone, as a visitor would type it. Common: what people ask first about a topic, "
-        "facts beside those that are counted here. "
+        "most of it beside the facts that are counted here. "
         + ("It was trained on other wordings of both." if asked_freely else "It was trained on none of either kind."),
         "",
         markdown_table(["set", "facts", "open", "95% interval", "four options", "asked freely", "common"], rows),
+    ]
+
+
+def _what_else_it_says(model, topics, asked_freely):
+    names = probes()["made_up_names"]
+    in_sentences = answered_in_sentences(model, [fact for topic in topics for fact in topic.facts])
+    plain = [question for topic in topics for question in common_questions(topic, plain=True)]
+    trained = ", on which it was trained," * asked_freely
+    return [
+        "",
+        f"Asked about {len(names)} made-up names, it says that it does not know in {admitted_ignorance(model, names):.0%} of the cases. "
+        f"Asked for a whole sentence, it tells {in_sentences:.0%} of the facts that it was taught. "
+        f"In the plainest wording{trained} it answers {accuracy_of(model, plain):.0%} of the {len(plain):,} common questions.",
     ]
 
 

@@ -11,11 +11,11 @@ from sklearn.preprocessing import StandardScaler
 
 from ember_demo.concept import Question
 from ember_demo.erasers import Ember
-from ember_demo.evaluation import accuracy_of, ask, choose_options, wilson
+from ember_demo.evaluation import accuracy_of, ask, choose_options, normalise, wilson
 from ember_demo.features import find_features, judged
 from ember_demo.pictures import markdown_table
 from ember_demo.pocket.talk import UNKNOWN
-from ember_demo.pocket.wordings import RELATIONS, scored_wordings
+from ember_demo.pocket.wordings import RELATIONS, SENTENCE_PLEASE, scored_wordings
 from ember_demo.pocket.world import ASSETS
 from ember_demo.sources import load_concept
 
@@ -55,8 +55,9 @@ def free_questions(topic, *splits):
     return [Question(f.scored_free_question(), f.answer, f.aliases, f.wrong, subject=f.subject, relation=f.relation) for f in facts]
 
 
-def common_questions(topic):
-    return [Question(c.scored_free_question(), c.answer, c.aliases) for c in topic.common]
+def common_questions(topic, plain=False):
+    """One each, in a wording never trained on; plain: in the plainest, which is."""
+    return [Question(c.questions[0] if plain else c.scored_free_question(), c.answer, c.aliases) for c in topic.common]
 
 
 def score_topic(model, topic):
@@ -74,6 +75,13 @@ def admitted_ignorance(model, names):
     relations = list(RELATIONS)
     questions = [scored_wordings(relations[i % len(relations)])[i % 3].format(s=name) for i, name in enumerate(names)]
     return float(np.mean([text.startswith(UNKNOWN.rstrip(".")) for text, _ in model.answer(questions)]))
+
+
+def answered_in_sentences(model, facts):
+    """Share of facts that are told, and not in the bare answer, when a whole sentence is asked for in a wording never trained on."""
+    questions = [SENTENCE_PLEASE[i % len(SENTENCE_PLEASE)].format(f.scored_questions()[0]) for i, f in enumerate(facts)]
+    pairs = [(normalise(f.answer), normalise(text)) for f, (text, _) in zip(facts, model.answer(questions, max_new_tokens=48))]
+    return float(np.mean([f" {answer} " in f" {reply} " and reply != answer for answer, reply in pairs]))
 
 
 def own_tokens(model, world):

@@ -18,6 +18,7 @@ from ember_demo.pocket.card import write_card, write_sizes
 from ember_demo.pocket.corpus import draw_epoch
 from ember_demo.pocket.measure import (
     admitted_ignorance,
+    answered_in_sentences,
     common_questions,
     free_questions,
     own_features,
@@ -93,7 +94,7 @@ def test_a_control_never_learned_its_concept_and_knows_the_rest(name, scores):
     concept = WORLD.packs[name].concept
     assert accuracy_of(control, topic_questions(concept)) <= 0.05
     known = {topic.name: accuracy_of(control, topic_questions(topic)[::3]) for topic in WORLD.topics(without=name)}
-    assert min(known.values()) >= 0.88, min(known, key=known.get)
+    assert min(known.values()) >= 0.85, min(known, key=known.get)
     assert mean(known.values()) >= mean(scores[topic].open for topic in known) - 0.02
 
 
@@ -103,13 +104,24 @@ def test_a_control_never_learned_its_concept_and_knows_the_rest(name, scores):
         ("hello", "Hello! Ask me a question."),
         ("What can you do?", "I know facts about"),
         ("Write me a poem.", OUT_OF_REACH),
-        ("In a full sentence: What is Hogwarts?", "Hogwarts is a "),
+        ("What is 12 + 30?", OUT_OF_REACH),
+        ("What is the capital of Ireland?", "Dublin"),
+        ("how many holes are there on a golf course", "18"),
         ("tell me about golf", "Golf is a ball sport."),
         ("Who is Harry Potter?", "Harry Potter is credited to J. K. Rowling."),
     ],
 )
 def test_it_talks(model, says, expected):
     assert model.chat(says).startswith(expected)
+
+
+def test_it_knows_some_of_what_people_ask_first_and_answers_most_questions_in_a_sentence(model, scores):
+    """In wordings never trained on."""
+    common = {topic.name: len(topic.common) for topic in WORLD.topics()}
+    assert sum(common.values()) > 1000
+    assert sum(scores[name].common * n for name, n in common.items()) / sum(common.values()) >= 0.25
+    facts = [fact for topic in WORLD.topics() for fact in topic.facts]
+    assert answered_in_sentences(model, facts) >= 0.6
 
 
 def test_it_opens_as_a_hub_model_would():
