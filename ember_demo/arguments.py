@@ -104,7 +104,10 @@ def _parser():
     card.set_defaults(parser=card)
     judges = pocket.add_parser("judges", help="compare the ways of choosing features, where the truth is known")
     judges.add_argument(
-        "--judge", action="append", default=[], help="`self`, a chat model's Hub id or a base URL; may be given several times"
+        "--judge",
+        action="append",
+        default=[],
+        help="`self`, a chat model's Hub id, or a server's base URL or MODEL@URL; may be given several times",
     )
     judges.set_defaults(parser=judges)
     sizes = pocket.add_parser("sizes", help="put trained models of several sizes into the table of the card")
@@ -164,7 +167,8 @@ def _add_concept(parser, otherwise=""):
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with the authors' files, instead of the packs")
     parser.add_argument(
-        "--judge", help="who chooses EMBER's features: `self`, a chat model's Hub id, or a base URL; default: a numeric rule"
+        "--judge",
+        help="who chooses EMBER's features: `self`, a chat model's Hub id, or an OpenAI-like server's base URL or MODEL@URL; default: a numeric rule",
     )
     parser.add_argument("--published", metavar="SOURCE", help="a folder or Hub dataset with the authors' fitted features for EMBER")
 

@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, get_session
 from huggingface_hub.errors import HTTPError
 
 from ember_demo.errors import ModelError
@@ -28,20 +28,23 @@ class Verdict:
 
 
 def make_judge(name, model):
-    """A callable text -> text: the model itself ("self"), a chat model on the Hub by its id, or one behind the base URL of an OpenAI-like server.
+    """A callable text -> text: the model itself ("self"), a chat model on the Hub by its id, or one behind an OpenAI-like server.
 
-    A server gets the key in EMBER_JUDGE_KEY, where there is one, and never the Hub's token.
+    The server is given as its base URL, which takes the first model that it lists, or as MODEL@URL.
+    It gets the key in EMBER_JUDGE_KEY, where there is one, and never the Hub's token.
     """
     if name == SELF:
         return lambda text: model.chat(text, max_new_tokens=120)
-    if is_address(name):  # a server of somebody's choice never gets the Hub's token
-        client = InferenceClient(base_url=name, api_key=os.environ.get("EMBER_JUDGE_KEY", "none"))
+    served, address = _at_address(name)
+    if address:  # a server of somebody's choice never gets the Hub's token
+        key = os.environ.get("EMBER_JUDGE_KEY", "none")
+        client, served = InferenceClient(base_url=address, api_key=key), served or _first_model(address, key)
     else:
         client = InferenceClient(model=name)
 
     def ask(text):
         try:
-            answer = client.chat_completion([{"role": "user", "content": text}], max_tokens=120, temperature=0.0)
+            answer = client.chat_completion([{"role": "user", "content": text}], model=served, max_tokens=120, temperature=0.0)
             return "" + (answer.choices[0].message.content or "")  # TypeError where it is not a text
         except (HTTPError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ModelError(
@@ -51,13 +54,24 @@ def make_judge(name, model):
     return ask
 
 
-def is_address(name):
-    return bool(re.match(r"https?://", name))
+def _at_address(name):
+    """(model or None, base URL) of a judge behind a server, else (None, None)."""
+    found = re.fullmatch(r"(?:(.+?)@)?(https?://.*)", name)
+    return found.groups() if found else (None, None)
+
+
+def _first_model(address, key):
+    """The first model that the server lists; None where it does not say, as servers of one model need not."""
+    try:
+        listed = get_session().get(f"{address.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        return listed.json()["data"][0]["id"]
+    except (HTTPError, OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def public_name(name):
     """The judge as it may be shown: an address without user, password and query."""
-    return re.sub("//[^/]*@", "//", re.split("[?#]", name)[0]) if is_address(name) else name
+    return re.sub("//[^/]*@", "//", re.split("[?#]", name)[0]) if _at_address(name)[1] else name
 
 
 def judge_feature(ask, concept_name, tokens):

@@ -29,8 +29,8 @@ class Ember(Eraser):
     keep: words that stay as they are, in capitals or not, whatever the features say.
     skip_features: indices of features that are left alone although the rule chooses them.
     published: a folder or Hub dataset with the authors' fitted features, taken instead of a factorization of our own.
-    judge: who chooses among the features with that ratio, instead of the share: "self" (the model itself), a chat model's Hub id, or the base URL
-    of an OpenAI-like server; None means the numeric rule.
+    judge: who chooses among the features with that ratio, instead of the share: "self" (the model itself), a chat model's Hub id, or an
+    OpenAI-like server's base URL or MODEL@URL; None means the numeric rule.
     """
 
     name: ClassVar[str] = "ember"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import ember_demo as ed
-from ember_demo.judge import judge_feature, make_judge
+from ember_demo.judge import judge_feature, make_judge, public_name
 from tests.servers import Handler, serving
 
 
@@ -61,6 +61,25 @@ def test_a_judge_behind_a_server_chooses_the_features_and_gets_no_token(server, 
     features = edit.details["features"]
     assert features and all("Grindelwald" in f["tokens"] and f["confidence"] == 0.95 for f in features)
     assert len(asked) % 2 == 0 and any("Grindelwald" in text for text in asked)
+
+
+def test_a_server_is_asked_for_the_model_that_was_named_or_the_first_it_lists(monkeypatch):
+    monkeypatch.setenv("EMBER_JUDGE_KEY", "sk-123")
+
+    class Judge(Handler):
+        def do_GET(self):
+            known = self.path == "/v1/models" and self.headers["Authorization"] == "Bearer sk-123"
+            self.answer({"data": [{"id": "small"}, {"id": "team/large:8b"}]} if known else {}, 200 if known else 404)
+
+        def do_POST(self):
+            said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
+            self.answer({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}], "model": said})
+
+    with serving(Judge) as http:
+        address = f"127.0.0.1:{http.server_port}/v1"
+        assert make_judge(f"http://{address}", None)("Hello") == "small"
+        assert make_judge(f"team/large:8b@http://{address}", None)("Hello") == "team/large:8b"
+    assert public_name(f"team/large:8b@http://me:hunter2@{address}?key=1") == f"team/large:8b@http://{address}"
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:99999999", "[bad"])
