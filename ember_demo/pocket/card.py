@@ -249,7 +249,7 @@ def _free_messages(model):
         "## Free messages",
         "",
         "Forty messages as visitors would type them, and what it replies. They were written without sight of anything that it was trained on, "
-        "and after its recipe was settled; none of them is in its training in any spelling.",
+        "and that without sight of them; none of them is in its training in any spelling.",
         "",
         markdown_table(["message", "reply"], rows),
     ]
