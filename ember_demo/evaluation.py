@@ -43,6 +43,7 @@ class Scores:
     answer_probability: by kind, the probability a token of the reference answer (geometric mean over its tokens, mean over facts);
     where open answers seldom match word for word, it still tells what is known.
     invalid_rate: by kind, the share of open answers that cannot be read as one: empty, or without an end.
+    mention_rate: by kind, the share of open answers that hold the right one word for word, whatever stands around it: "otter country" for "otter".
     truth_ratios: by kind, of every fact the mean likelihood of its wrong options by that of its answer, each a token (TOFU, arXiv 2401.06121, eq. 1).
     model_utility: harmonic mean over neighbouring and general questions of open accuracy, answer probability and max(0, 1 - truth ratio); TOFU has
     ROUGE where this has open accuracy. forget_quality: see the function; None where there is no control.
@@ -61,6 +62,7 @@ class Scores:
     truth_ratios: dict = field(repr=False)
     model_utility: float | None
     invalid_rate: dict
+    mention_rate: dict
     perplexity: dict
     efficacy: float
     specificity: float | None
@@ -78,6 +80,7 @@ class Scores:
             flat[f"{kind}_accuracy"] = self.accuracy[kind]
             flat[f"{kind}_interval"] = self.interval[kind]
             flat[f"{kind}_invalid_rate"] = self.invalid_rate[kind]
+            flat[f"{kind}_mention_rate"] = self.mention_rate[kind]
             if kind in self.choice_accuracy:
                 flat[f"{kind}_choice_accuracy"] = self.choice_accuracy[kind]
             if kind in self.answer_probability:
@@ -140,6 +143,7 @@ def evaluate(model, concept, base=None, split="test", progress=silent, multiple_
         truth_ratios=ratios,
         model_utility=_model_utility(accuracy, probability, ratios),
         invalid_rate={kind: share_invalid(_of(replies, kind)) for kind in accuracy},
+        mention_rate={kind: _mean(mentions(r.text, r.question) for r in _of(replies, kind)) for kind in accuracy},
         perplexity={name: _perplexity(*texts) for name, texts in fluency.items()},
         efficacy=efficacy,
         specificity=specificity,

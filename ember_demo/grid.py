@@ -26,7 +26,11 @@ from ember_demo.wording import label
 RUNNING = Lock()  # a study changes the one model of its process while it runs, and a worker may have several threads
 RELEARNING = Relearning.name
 METRICS = ("efficacy", "specificity", "coherence")
-MORE = {"choice_efficacy": "efficacy on four options", "concept_invalid_rate": "unreadable answers"}  # which runs of before lack
+MORE = {  # which runs of before lack
+    "choice_efficacy": "efficacy on four options",
+    "concept_invalid_rate": "unreadable answers",
+    "concept_mention_rate": "right answer among other words",
+}
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,22 @@ def score_bars(variants, concept):
     for name, scores in variants.items():
         share, (low, high) = scores["concept_accuracy"], scores["concept_interval"]
         unreadable = f"<br><small>{scores['concept_invalid_rate']:.0%} unreadable</small>" if scores["concept_invalid_rate"] >= 0.01 else ""
+        amid = f"<br><small>{amid_others(scores):.0%} right among other words</small>" if amid_others(scores) >= 0.01 else ""
         rows.append(
             f"<div class=bar><span>{named(name)}</span><span class=track><span class=fill "
             f"style='width:{share:.1%};background:{color(name)}'></span></span>"
-            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small>{unreadable}</span></div>"
+            f"<span><b>{share:.0%}</b> <small title='95% interval'>({low:.0%} to {high:.0%})</small>{unreadable}{amid}</span></div>"
         )
-    note = "Unreadable: an answer without an end, or empty. It counts as wrong, but gibberish is not erasure."
+    note = (
+        "Unreadable: an answer without an end, or empty. Right among other words: the right answer can be read in it, with something else around. "
+        "Both count as wrong, but are not erasure."
+    )
     return f"<p>Right answers to questions on {escape(concept)}, with 95% intervals. {note}</p>" + "".join(rows)
+
+
+def amid_others(scores):
+    """Share of answers on the concept that count as wrong although the right one can be read in them. `scores` as in report.json."""
+    return scores["concept_mention_rate"] - scores["concept_accuracy"]
 
 
 def score_table(variants):

@@ -9,6 +9,7 @@ from ember_demo.concept import KINDS
 from ember_demo.loading import POCKET
 from ember_demo.pictures import (
     SCROLL,
+    amid_others,
     attack_curves,
     definitions,
     feature_cards,
@@ -74,6 +75,7 @@ def summary(report):
             f"{label(name)}: answers {scores['concept_accuracy']:.0%} of the questions on {report['concept']}; "
             f"efficacy {scores['efficacy']:.2f}, specificity {figure(scores['specificity']) or 'not measured'}, coherence {scores['coherence']:.2f}"
             + (f"; {scores['concept_invalid_rate']:.0%} of its answers cannot be read" if scores["concept_invalid_rate"] >= 0.01 else "")
+            + (f"; the right one can be read in {scores['concept_mention_rate']:.0%}" if amid_others(scores) >= 0.01 else "")
             + (f"; efficacy on four options {scores['choice_efficacy']:.2f}" if scores["choice_efficacy"] is not None else "")
             + "."
         )

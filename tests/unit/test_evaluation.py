@@ -141,6 +141,15 @@ def test_answers_that_cannot_be_read_are_counted_by_kind(model, concept, monkeyp
     assert [scores[f"{kind}invalid_rate"] for kind in ("", "concept_", "similar_", "general_")] == [0.25, 0.5, 0, 0]
 
 
+def test_a_right_answer_among_other_words_counts_as_wrong_and_is_told(model, concept, monkeypatch):
+    asked = [replace(q, aliases=()) for q in concept.select("concept", "test")[:4]]
+    said = [asked[0].answer, f"{asked[1].answer} country", "something else", f"{asked[3].answer} " * 8]
+    few = replace(concept, questions=[*asked, *concept.select("general", "test")[:1]])
+    monkeypatch.setattr(model, "answer", lambda texts, **_: [*zip(said, (True, True, True, False)), ("no", True)])
+    scores = ed.evaluate(model, few, multiple_choice=False).as_dict()
+    assert (scores["concept_accuracy"], scores["concept_mention_rate"], scores["general_mention_rate"]) == (0.25, 0.75, 0)
+
+
 def test_what_was_not_asked_is_not_measured(model, concept, ember_edit):
     alone = replace(concept, questions=concept.select("concept", "test")[:40])
     with ember_edit.applied(model):

@@ -38,9 +38,11 @@ def test_whatever_the_baseline_its_variants_are_told_apart():
 
 
 def test_gibberish_is_told_from_wrong_answers():
-    scores = {"concept_accuracy": 0.06, "concept_interval": [0.0, 0.1], "concept_invalid_rate": 0.61}
-    assert "61% unreadable" in score_bars({"rmu": scores}, "Golf")
-    assert "% unreadable" not in score_bars({"rmu": scores | {"concept_invalid_rate": 0.0}}, "Golf")
+    scores = {"concept_accuracy": 0.06, "concept_interval": [0.0, 0.1], "concept_invalid_rate": 0.61, "concept_mention_rate": 0.14}
+    shown = score_bars({"rmu": scores}, "Golf")
+    assert "61% unreadable" in shown and "8% right among other words" in shown
+    plain = score_bars({"rmu": scores | {"concept_invalid_rate": 0.0, "concept_mention_rate": 0.06}}, "Golf")
+    assert "% unreadable" not in plain and "% right among" not in plain
 
 
 def test_bars_are_as_long_as_their_shares():
