@@ -29,7 +29,7 @@ METRICS = ("efficacy", "specificity", "coherence")
 MORE = {  # which runs of before lack
     "choice_efficacy": "efficacy on four options",
     "concept_invalid_rate": "unreadable answers",
-    "concept_mention_rate": "right answer among other words",
+    "concept_mention_rate": "answers that hold the right one",
 }
 
 

@@ -31,7 +31,7 @@ DEFINITIONS = {
     "concept choice accuracy": "the same with four options to choose from: guessing gets 0.25.",
     "concept answer probability": "how likely the model finds the right answers to these questions, a token, whatever it answers itself.",
     "concept invalid rate": "share of answers to these questions that cannot be read as an answer: empty, or without an end. Gibberish is not erasure.",
-    "concept mention rate": "share of answers to these questions in which the right one can be read, whatever stands around it. It counts as wrong there, but is not gone.",
+    "concept mention rate": "share of answers to these questions in which the right one can be read, whatever stands around it. Among other words it counts as wrong, but is not gone.",
     "similar accuracy": "share of right answers on a neighbouring subject that should be kept.",
     "general accuracy": "the same for general knowledge that should be kept.",
     "efficacy": "how much of the concept is gone: 0 nothing, 1 all of it.",
