@@ -197,7 +197,7 @@ def _left_freely(model, world):
         "## What erasing leaves of what is asked freely",
         "",
         "Right answers before and after erasing with the usual settings at seed 0: on facts of the test split, asked freely as above, and to the "
-        "common questions, of which no erasing method saw anything.",
+        "common questions, which no erasing method is given.",
         "",
         markdown_table(
             ["concept", "asked freely, before", "after EMBER", "after RMU", "common, before", "after EMBER", "after RMU"],
