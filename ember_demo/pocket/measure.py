@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ember_demo.concept import Question
 from ember_demo.erasers import Ember
-from ember_demo.evaluation import accuracy_of, ask, choose_options, normalise, wilson
+from ember_demo.evaluation import accuracy_of, ask, choose_options, mentions, normalise, wilson
 from ember_demo.features import find_features, judged
 from ember_demo.pictures import markdown_table
 from ember_demo.pocket.talk import UNKNOWN
@@ -80,8 +80,8 @@ def admitted_ignorance(model, names):
 def answered_in_sentences(model, facts):
     """Share of facts that are told, and not in the bare answer, when a whole sentence is asked for in a wording never trained on."""
     questions = [SENTENCE_PLEASE[i % len(SENTENCE_PLEASE)].format(f.scored_questions()[0]) for i, f in enumerate(facts)]
-    pairs = [(normalise(f.answer), normalise(text)) for f, (text, _) in zip(facts, model.answer(questions, max_new_tokens=48))]
-    return float(np.mean([f" {answer} " in f" {reply} " and reply != answer for answer, reply in pairs]))
+    texts = [text for text, _ in model.answer(questions, max_new_tokens=48)]
+    return float(np.mean([mentions(text, f) and normalise(text) != normalise(f.answer) for text, f in zip(texts, facts)]))
 
 
 def own_tokens(model, world):
