@@ -110,23 +110,32 @@ def gather_texts(session, concept_name, source, file):
             raise ConceptError("No concept was named; type one.")
         if source == FILE and not file:
             raise ConceptError("Choose a txt, md or jsonl file first.")
-        for event in run(_gathered, session, name, source, file):
+        texts = {FILE: file, WIKIPEDIA: "wikipedia", MODEL: "model"}[source]
+        for event in run(_written, session, name) if source == MODEL else run(_read, name, texts, beside=True):
             yield status(event), gr.skip()
-        sentences, said = event.result
-        yield said, "\n".join(sentences)
+        sentences = event.result
+        for event in run(_counted, session, name, sentences, here=True):
+            yield status(event), gr.skip()
+        yield event.result, "\n".join(sentences)
     except EmberDemoError as error:
         yield problem(error), gr.skip()
 
 
-def _gathered(session, name, source, file, progress):
-    """(sentences, whether they and the words that they alone hold are enough)."""
-    texts = {FILE: file, WIKIPEDIA: "wikipedia", MODEL: "model"}[source]
-    sentences = gather(name, session.model, texts, progress)
+def _written(session, name, progress):
+    return gather(name, session.model, "model", progress)
+
+
+def _read(name, texts, progress):
+    return gather(name, None, texts, progress)
+
+
+def _counted(session, name, sentences, progress):
+    """Whether the sentences, and the words that they alone hold, are enough."""
     try:
         _, own, _ = divide_tokens(session.model, Concept(name, check_enough(name, sentences), neutral_sentences()))
     except ConceptError as error:
-        return sentences, str(error)
-    return sentences, (
+        return str(error)
+    return (
         f"{len(sentences)} sentences on {name}, enough: {own.sum()} words and pieces of words stand in them and in no everyday sentence. "
         "Strike out what does not belong, then go on."
     )

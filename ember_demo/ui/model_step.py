@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from ember_demo.errors import EmberDemoError, ModelError
-from ember_demo.loading import MODELS, POCKET, describe
+from ember_demo.loading import MODELS, POCKET, describe, fetch
 from ember_demo.memory import PRECISIONS, is_zerogpu_page
 from ember_demo.pictures import memory_bars
 from ember_demo.ui.session import Session, in_turn, shared_model
@@ -68,7 +68,7 @@ def load_behind(model_id):
 
     def body():
         try:
-            for _behind[model_id] in run(_loaded, model_id, "auto", here=True):
+            for _behind[model_id] in _getting(model_id, "auto"):
                 pass
         except Exception as error:  # said on the page and in the terminal
             _behind[model_id] = Event(1.0, "", done=True, error=error)
@@ -94,7 +94,7 @@ def load(session, model_id, precision, closed=False):
     """Load a model: (status, session). closed: whether folders are not to be read."""
     try:
         model_id = _named(model_id, closed)
-        for event in run(_loaded, model_id, precision, here=True):
+        for event in _getting(model_id, precision):
             yield status(event), gr.skip()
         yield (
             event.result,
@@ -111,6 +111,19 @@ def _named(model_id, closed):
     if closed and os.path.exists(model_id):
         raise ModelError("Folders of this server are not open to visitors; type a model's name on the Hugging Face Hub.")
     return model_id
+
+
+def _getting(model_id, precision):
+    """The events of getting a model; what is downloaded first holds up nobody who works with another."""
+    yield from (event for event in run(_downloaded, model_id, precision, beside=True) if not event.done)
+    yield from run(_loaded, model_id, precision, here=True)
+
+
+def _downloaded(model_id, precision, progress):
+    """Nothing where it would not fit beside the models that are loaded now: whether it fits in their place is seen when it is loaded."""
+    offer = describe(model_id, precision)
+    if offer.download and offer.plan.fits["chat"]:
+        fetch(model_id, progress=progress)
 
 
 def _loaded(model_id, precision, progress):

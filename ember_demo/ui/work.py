@@ -45,24 +45,27 @@ class Event:
     error: Exception | None = None
 
 
-def run(work, *args, here=False):
+def run(work, *args, here=False, beside=False):
     """Yield events while `work(*args, progress)` runs on a thread of its own, holding the model.
 
     Closing the generator stops the work at its next progress call, and does not wait for it: Gradio closes on the loop that serves every visitor. The
     model is held until the work has put it back.
     What the work raises is raised here as an EmberDemoError, and so is why no GPU is lent; what nobody foresaw goes to the log too. On ZeroGPU the work runs in another process, which has the GPU: work,
     arguments and result must pickle, and what it does to a model is of no effect here; with `here` it runs in this one, without the GPU.
+    beside: the work touches no model and runs beside what holds it, in this process.
     """
     yield Event(0.0, "Starting")  # at once: Gradio can only close a generator that has yielded
-    yield from waiting()
-    running, latest = (events if here else _lent)(work, args), Event(0.0, "")
+    if not beside:
+        yield from waiting()
+    running, latest = (events if here or beside else _lent)(work, args), Event(0.0, "")
 
     def end():
         try:
             _close(running)
             trim()
         finally:
-            MODEL_LOCK.release()
+            if not beside:
+                MODEL_LOCK.release()
 
     try:
         for latest in running:

@@ -143,6 +143,22 @@ def test_a_model_that_cannot_be_had_takes_no_others_place(model_id, monkeypatch)
     assert list(session_module._loaded.values()) == ["A", "B"]
 
 
+def test_what_is_downloaded_holds_up_nobody_who_works_with_a_model(monkeypatch):
+    held = {}
+    small = SimpleNamespace(download=1e9, plan=SimpleNamespace(fits={"chat": True}))
+    monkeypatch.setattr(model_step, "describe", lambda *asked: small)
+    monkeypatch.setattr(model_step, "fetch", lambda model_id, progress: held.update(fetch=MODEL_LOCK.locked()))
+    monkeypatch.setattr(model_step, "shared_model", lambda *asked: held.update(load=MODEL_LOCK.locked()) or shared_model("pocket", "auto"))
+    monkeypatch.setattr(concept_step, "gather", lambda *asked: held.update(texts=MODEL_LOCK.locked()) or ["An otter swims."])
+    assert "is ready" in list(model_step.load(Session("pocket", "auto"), "some/model", "auto"))[-1][0]
+    list(concept_step.gather_texts(Session("pocket", "auto"), "Otters", concept_step.WIKIPEDIA, None))
+    assert held == {"fetch": False, "load": True, "texts": False}
+    small.plan.fits["chat"] = False
+    held.clear()
+    list(model_step.load(Session("pocket", "auto"), "some/model", "auto"))
+    assert held == {"load": True}  # where it does not fit as things are, nothing is downloaded first
+
+
 def test_all_long_work_can_be_stopped():
     config = build_page().get_config_file()
     cancelled = {index for event in config["dependencies"] for index in event["cancels"]}

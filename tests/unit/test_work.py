@@ -88,6 +88,14 @@ def test_visitors_are_served_in_turn_and_told_how_many_are_ahead():
     assert "1 ahead of you" in seen[1][1] and "2 ahead of you" in seen[2][1]
 
 
+def test_work_beside_what_holds_the_model_does_not_wait_for_it():
+    with work.MODEL_LOCK:
+        assert list(work.run(slow, 3, beside=True))[-1].result == 3
+        with pytest.raises(EmberDemoError, match="do another thing"):
+            list(work.run(failing, beside=True))
+        assert work.MODEL_LOCK.locked()
+
+
 def test_who_leaves_the_line_holds_nobody_up():
     work.MODEL_LOCK.acquire()
     first = work.run(slow, 1)
