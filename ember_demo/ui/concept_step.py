@@ -110,7 +110,7 @@ def gather_texts(session, concept_name, source, file):
             raise ConceptError("No concept was named; type one.")
         if source == FILE and not file:
             raise ConceptError("Choose a txt, md or jsonl file first.")
-        texts = {FILE: file, WIKIPEDIA: "wikipedia", MODEL: "model"}[source]
+        texts = file if source == FILE else "wikipedia"
         for event in run(_written, session, name) if source == MODEL else run(_read, name, texts, beside=True):
             yield status(event), gr.skip()
         sentences = event.result
